@@ -1,0 +1,76 @@
+# The book in two commands: `make book` and `make test`. `make help` lists the rest.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+VENV := .venv
+COLAB := .venv-colab
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+COLAB_SETUP := $(COLAB)/.installed
+SITE := _build/html
+BOOK := $(SITE)/.built
+
+LIBRARY := $(shell find vdmlib -name '*.py' 2>/dev/null)
+SOURCES := _config.yml _toc.yml tools/book_extension.py $(LIBRARY) \
+	$(shell find book -type f -not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*')
+PAGE = file://$(abspath $(SITE))/index.html
+
+.DELETE_ON_ERROR:
+.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab notebooks lock clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+setup: $(SETUP)  ## create .venv with everything the book and its tests need
+
+book: $(BOOK)  ## build the book and print the page to open
+	@echo "The book is ready. Open $(PAGE)"
+
+serve: $(BOOK)  ## build the book and serve it on http://localhost:8000
+	@echo "The book is at http://localhost:8000 (Ctrl-C ends)"
+	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory $(SITE)
+
+test: lint unit $(BOOK) notebook-outputs browser test-colab  ## run everything that CI runs
+
+lint: $(SETUP)  ## check the style of code and notebooks
+	$(BIN)/ruff check .
+
+unit: $(SETUP)  ## test the library against golden numbers, and the rules for notebooks
+	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
+
+notebook-outputs: $(SETUP)  ## run every notebook and compare with its stored outputs
+	$(BIN)/pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 \
+		-p no:cacheprovider book
+
+browser: $(BOOK)  ## test the built book in Chromium
+	$(BIN)/pytest -q -m browser
+
+test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyter and numpy
+	$(BIN)/pytest -q -m colab
+
+notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
+	$(BIN)/python tools/execute_notebooks.py
+
+lock: $(SETUP)  ## write constraints.txt after a change to requirements.txt
+	$(BIN)/python tools/lock.py
+
+clean:  ## remove what was built; keep the environments
+	rm -rf _build build .pytest_cache .ruff_cache vdmlib.egg-info
+	find book tests tools vdmlib -name __pycache__ -prune -exec rm -rf {} +
+
+$(SETUP): requirements.txt constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed; none was found on the PATH." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/colab_environment.py $(LIBRARY) $(SETUP)
+	$(BIN)/python tools/colab_environment.py $(COLAB)
+	touch $@
+
+$(BOOK): $(SETUP) $(SOURCES)
+	$(BIN)/jupyter-book build . --all -W --keep-going -n --quiet
+	touch $@
