@@ -1,0 +1,83 @@
+"""The temporal axis: convolution over frames, and networks for pictures made into networks for videos (chapter 3).
+
+Every video here is ``b f c h w``: batch, frames, channels, height, width. For a layer that looks at one frame at a
+time the frames are folded into the batch; for a layer over time they come out again.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def channels_last(x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
+    """The same tensor, laid out in memory as ``b f h w c``.
+
+    With this layout each change between ``(b f) c h w`` for convolutions over space, ``b c f h w`` for convolutions
+    over time and ``(b f) (h w) c`` for attention is a view, and convolutions are faster as well.
+    """
+    return rearrange(rearrange(x, "b f c h w -> b f h w c").contiguous(), "b f h w c -> b f c h w")
+
+
+def per_frame(layer: nn.Module, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c2 h2 w2"]:
+    """Apply a layer for pictures to every frame: frames fold into the batch and unfold again."""
+    return rearrange(layer(rearrange(x, "b f c h w -> (b f) c h w")), "(b f) c h w -> b f c h w", b=x.shape[0])
+
+
+def per_video(layer: nn.Module, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f2 c2 h2 w2"]:
+    """Apply a layer that expects channels before frames, such as ``nn.Conv3d``, to every video."""
+    return rearrange(layer(rearrange(x, "b f c h w -> b c f h w")), "b c f h w -> b f c h w")
+
+
+def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
+    """A ``Conv3d`` of ``frames`` × k × k that does to every frame what the ``Conv2d`` does (Carreira & Zisserman 2017).
+
+    Only the middle time step of the kernel is non-zero, so a pretrained picture network starts as the same network
+    on videos, and learns to look at neighbouring frames from there.
+    """
+    if frames % 2 == 0:
+        raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
+    inflated = nn.Conv3d(
+        convolution.in_channels,
+        convolution.out_channels,
+        (frames, *convolution.kernel_size),
+        stride=(1, *convolution.stride),
+        padding=(frames // 2, *convolution.padding),
+        bias=convolution.bias is not None,
+    ).to(convolution.weight)
+    with torch.no_grad():
+        inflated.weight.zero_()
+        inflated.weight[:, :, frames // 2] = convolution.weight
+        if convolution.bias is not None:
+            inflated.bias.copy_(convolution.bias)
+    return inflated
+
+
+class TemporalConvBlock(nn.Module):
+    """Four convolutions over time with a residual connection; the identity when fresh, as the last one starts at zero.
+
+    In VideoCrafter2 this is the only place where the order of the frames is visible. Each convolution is preceded by
+    GroupNorm over *all* frames of a video and SiLU. Follows ``TemporalConvBlock`` in
+    ``lvdm/modules/networks/openaimodel3d.py``, which has it from ModelScope.
+
+    Args:
+        channels: in and out; a multiple of 32.
+        dropout: before the last three convolutions, in training.
+        spatial: let the first two kernels also span 3 × 3 pixels (``tempspatial_aware``).
+    """
+
+    def __init__(self, channels: int, dropout: float = 0.0, spatial: bool = False):
+        super().__init__()
+        kernels = [(3, 3, 3) if spatial and i < 2 else (3, 1, 1) for i in range(4)]
+        self.norms = nn.ModuleList(nn.GroupNorm(32, channels) for _ in kernels)
+        self.convolutions = nn.ModuleList(nn.Conv3d(channels, channels, k, padding="same") for k in kernels)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.convolutions[-1].weight)
+        nn.init.zeros_(self.convolutions[-1].bias)
+
+    def forward(self, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
+        hidden = rearrange(x, "b f c h w -> b c f h w")
+        for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
+            hidden = nn.functional.silu(norm(hidden), inplace=True)
+            hidden = convolution(self.dropout(hidden) if i else hidden)
+        return rearrange(hidden, "b c f h w -> b f c h w").add_(x)

@@ -1,0 +1,514 @@
+"""The 3D U-Net of VideoCrafter, assembled from the parts of the other modules (chapter 8)."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import ContextCache, SpatialTransformer, TemporalTransformer
+from .embeddings import TimestepFPSEmbedding
+from .resnet import Downsample, ResBlock, Upsample
+from .temporal import channels_last
+
+
+@dataclass(frozen=True)
+class UNet3DConfig:
+    """Everything that decides the shape of a :class:`UNet3D`. The defaults are VideoCrafter2's.
+
+    Attributes:
+        in_channels, out_channels: of the latents.
+        model_channels: channels of the first level; all must be multiples of 32.
+        channel_multipliers: channels of each level as multiples of ``model_channels``; each level halves the picture.
+        res_blocks: ResNet blocks on each level of the encoder (the decoder has one more).
+        attention_factors: the levels with transformers, by how much the picture is reduced there (1, 2, 4, ...). The
+            middle always has them.
+        head_channels: width of an attention head; if ``None``, every level has ``heads`` heads instead.
+        context_channels: width of the context tokens; ``None`` for a network without context.
+        spatial_depth, temporal_depth: transformer blocks in each spatial and temporal transformer.
+        temporal_convolution: temporal convolutions in every ResNet block; ``"spatial"`` for kernels that span pixels.
+        temporal_attention: temporal transformers after the spatial ones.
+        temporal_cross_attention: their second attention asks the context. (The article says so; the released models
+            leave it off and attend over time twice.)
+        initial_temporal_attention: one more temporal transformer right after the first convolution.
+        relative_positions: learned relative positions in the temporal transformers (VideoCrafter1 T2V).
+        temporal_length: the frames the network was trained on, and the largest relative distance it knows.
+        causal_attention: no frame attends to a later one.
+        fps: embed the frame rate.
+        default_fps: what ``fps=None`` means.
+        image_attention: dual cross-attention to text and image tokens in the spatial transformers (I2V).
+        temporal_image_attention: the same in the temporal transformers, where they ask the context.
+        image_scale, text_tokens, image_tokens_per_frame: see :class:`vdmlib.attention.Attention`.
+        scale_shift_norm, resample_in_res_blocks, convolutional_resampling, dropout: see :class:`vdmlib.ResBlock`.
+        linear_projections: only changes the shapes under the released names (linear layers or 1 × 1 convolutions).
+        activation_checkpointing: recompute each block in the backward pass instead of storing its activations.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    model_channels: int = 320
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    res_blocks: int = 2
+    attention_factors: tuple[int, ...] = (1, 2, 4)
+    head_channels: int | None = 64
+    heads: int | None = None
+    context_channels: int | None = 1024
+    spatial_depth: int = 1
+    temporal_depth: int = 1
+    temporal_convolution: bool | str = True
+    temporal_attention: bool = True
+    temporal_cross_attention: bool = False
+    initial_temporal_attention: bool = True
+    relative_positions: bool = False
+    temporal_length: int = 16
+    causal_attention: bool = False
+    fps: bool = True
+    default_fps: int = 16
+    image_attention: bool = False
+    temporal_image_attention: bool = False
+    image_scale: float | str = 1.0
+    text_tokens: int = 77
+    image_tokens_per_frame: int | None = None
+    scale_shift_norm: bool = False
+    resample_in_res_blocks: bool = False
+    convolutional_resampling: bool = True
+    dropout: float = 0.0
+    linear_projections: bool = True
+    activation_checkpointing: bool = False
+
+    def __post_init__(self):
+        if (self.head_channels is None) == (self.heads is None):
+            raise ValueError("Set either head_channels or heads, and the other one to None.")
+        for multiplier in self.channel_multipliers:
+            channels = multiplier * self.model_channels
+            if channels % 32:
+                raise ValueError(
+                    f"A level would have {channels} channels, but GroupNorm makes 32 groups: choose model_channels "
+                    f"(now {self.model_channels}) so that every level is a multiple of 32."
+                )
+            if channels % (self.head_channels or self.heads):
+                raise ValueError(
+                    f"{channels} channels cannot be split into heads of {self.head_channels} channels "
+                    f"({self.heads} heads): choose a divisor."
+                )
+
+    @property
+    def levels(self) -> int:
+        return len(self.channel_multipliers)
+
+    def attention_heads(self, channels: int) -> dict[str, int]:
+        """Number and width of the heads on a level with this many channels."""
+        width = self.head_channels or channels // self.heads
+        return {"heads": channels // width, "head_channels": width}
+
+    @classmethod
+    def videocrafter2(cls) -> "UNet3DConfig":
+        """VideoCrafter2, text to video, 320 × 512 (``configs/inference_t2v_512_v2.0.yaml``)."""
+        return cls()
+
+    @classmethod
+    def videocrafter1_t2v_512(cls) -> "UNet3DConfig":
+        """VideoCrafter1, text to video, 320 × 512: relative positions, no temporal convolution, no FPS."""
+        return cls(temporal_convolution=False, relative_positions=True, fps=False)
+
+    @classmethod
+    def videocrafter1_t2v_1024(cls) -> "UNet3DConfig":
+        """VideoCrafter1, text to video, 576 × 1024: relative positions, no temporal convolution."""
+        return cls(temporal_convolution=False, relative_positions=True)
+
+    @classmethod
+    def videocrafter1_i2v(cls) -> "UNet3DConfig":
+        """VideoCrafter1, image to video, 320 × 512: VideoCrafter2's network with dual cross-attention."""
+        return cls(image_attention=True)
+
+    @classmethod
+    def dynamicrafter_512(cls) -> "UNet3DConfig":
+        """DynamiCrafter, 320 × 512: noisy latents and the latent of the given frame side by side, 8 channels."""
+        return cls(in_channels=8, image_attention=True, image_tokens_per_frame=16, default_fps=24, dropout=0.1)
+
+    @classmethod
+    def small(cls) -> "UNet3DConfig":
+        """58 million parameters in VideoCrafter2's arrangement: seconds for a forward pass on a laptop."""
+        return cls(model_channels=64, head_channels=32, context_channels=256)
+
+    @classmethod
+    def tiny(cls) -> "UNet3DConfig":
+        """Two levels with one block each, for tests and for pages that must be quick."""
+        return cls(
+            model_channels=32, channel_multipliers=(1, 2), res_blocks=1, attention_factors=(1, 2), head_channels=8,
+            context_channels=24, temporal_length=4,
+        )
+
+    @classmethod
+    def from_videocrafter(cls, params: Mapping[str, Any]) -> "UNet3DConfig":
+        """Translate ``model.params.unet_config.params`` of a released YAML file, with the released defaults.
+
+        Knows VideoCrafter's and DynamiCrafter's parameters; any other raises a ``ValueError`` that names it.
+        """
+        given = dict(params)
+        take = given.pop
+        unset = -1  # The released code's word for "not given".
+        head_channels, heads = take("num_head_channels", unset), take("num_heads", unset)
+        cross = not take("temporal_selfatt_only", True)
+        learned_scale = take("image_cross_attention_scale_learnable", False)
+        # DynamiCrafter has other names for the same things.
+        dynamicrafter = "image_cross_attention" in given
+        image_attention = take("image_cross_attention", False) | take("use_image_attention", False)
+        # A released temporal transformer that asks the context ignores the causal flag.
+        causal = take("use_causal_attention", False) and not cross
+        convolution = take("temporal_conv", False)
+        spatial = take("tempspatial_aware", False)
+        try:
+            config = cls(
+                in_channels=take("in_channels"),
+                out_channels=take("out_channels"),
+                model_channels=take("model_channels"),
+                channel_multipliers=tuple(take("channel_mult", (1, 2, 4, 8))),
+                res_blocks=take("num_res_blocks"),
+                attention_factors=tuple(sorted(take("attention_resolutions"))),
+                head_channels=None if head_channels == unset else head_channels,
+                heads=heads if head_channels == unset else None,
+                context_channels=take("context_dim", None),
+                spatial_depth=take("transformer_depth", 1),
+                temporal_depth=take("temporal_transformer_depth", 1),
+                temporal_convolution="spatial" if convolution and spatial else bool(convolution),
+                temporal_attention=take("temporal_attention", True),
+                temporal_cross_attention=cross,
+                initial_temporal_attention=take("addition_attention", False),
+                relative_positions=take("use_relative_position", True),
+                temporal_length=take("temporal_length", None) or 16,
+                causal_attention=causal,
+                fps=take("fps_cond", False) | take("fs_condition", False),
+                default_fps=take("default_fs", 16),
+                image_attention=bool(image_attention),
+                image_scale="learned" if learned_scale else 1.0,
+                image_tokens_per_frame=16 if dynamicrafter else None,
+                scale_shift_norm=take("use_scale_shift_norm", False),
+                resample_in_res_blocks=take("resblock_updown", False),
+                convolutional_resampling=take("conv_resample", True),
+                dropout=take("dropout", 0.0),
+                linear_projections=take("use_linear", False),
+                activation_checkpointing=take("use_checkpoint", False),
+            )
+        except KeyError as error:
+            raise ValueError(f"The parameters of the released U-Net lack {error}: pass unet_config.params whole.")
+        if take("dims", 2) != 2:
+            raise ValueError("dims is not 2, but only networks with convolutions over pictures are known: use dims=2.")
+        take("use_fp16", False)  # Here the dtype is chosen when the weights are loaded.
+        if given:
+            raise ValueError(f"Unknown parameters of a released U-Net: {', '.join(sorted(given))}; remove them.")
+        return config
+
+
+class InputBlock(nn.Module):
+    """Encoder block 0: the first convolution, and a temporal transformer of its own (``init_attn``)."""
+
+    def __init__(self, convolution: nn.Conv2d, temporal_transformer: TemporalTransformer | None):
+        super().__init__()
+        self.convolution = convolution
+        self.temporal_transformer = temporal_transformer
+
+    def forward(self, x: Float[Tensor, "b f c_in h w"], embedding: Tensor, context) -> Float[Tensor, "b f c h w"]:
+        frames = self.convolution(rearrange(x, "b f c h w -> (b f) c h w"))
+        x = rearrange(frames, "(b f) c h w -> b f c h w", b=x.shape[0])
+        return x if self.temporal_transformer is None else self.temporal_transformer(x, context)
+
+
+class UNetBlock(nn.ModuleDict):
+    """A block of encoder, middle or decoder: its layers, one after the other, each given what it needs.
+
+    The names tell the layers: ``resnet``, ``spatial_transformer``, ``temporal_transformer``, ``resnet_out``,
+    ``downsample``, ``upsample``.
+    """
+
+    def forward(self, x: Float[Tensor, "b f c h w"], embedding: Float[Tensor, "b f e"], context) -> Tensor:
+        for layer in self.values():
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding)
+            elif isinstance(layer, SpatialTransformer | TemporalTransformer):
+                x = layer(x, context)
+            else:
+                x = layer(x)
+        return x
+
+
+class UNet3D(nn.Module):
+    """The denoiser of a latent video diffusion model.
+
+    Equal, weight for weight, to the released network that ``config`` names (``UNetModel`` in
+    ``lvdm/modules/networks/openaimodel3d.py``); :mod:`vdmlib.checkpoints` loads its weights.
+
+    Example::
+
+        net = vdmlib.UNet3D(vdmlib.UNet3DConfig.small())
+        eps = net(x, timesteps, context=context, fps=24)        # x and eps: (b, f, c, h, w)
+    """
+
+    def __init__(self, config: UNet3DConfig):
+        super().__init__()
+        self.config = config
+        embedding_channels = 4 * config.model_channels
+        self.embedding = TimestepFPSEmbedding(config.model_channels, embedding_channels, config.fps)
+
+        channels = config.model_channels
+        first = nn.Conv2d(config.in_channels, channels, 3, padding=1)
+        initial = None
+        if config.initial_temporal_attention:
+            width = config.head_channels or channels // config.heads
+            initial = self._temporal_transformer(channels, config.spatial_depth, heads=8, head_channels=width)
+        self.encoder_blocks = nn.ModuleList([InputBlock(first, initial)])
+        skips = [channels]
+        for level, multiplier in enumerate(config.channel_multipliers):
+            for _ in range(config.res_blocks):
+                self.encoder_blocks.append(self._block(channels, multiplier * config.model_channels, level))
+                channels = multiplier * config.model_channels
+                skips.append(channels)
+            if level + 1 < config.levels:
+                self.encoder_blocks.append(UNetBlock({"downsample": self._resample(channels, "down")}))
+                skips.append(channels)
+
+        self.middle = UNetBlock(
+            {
+                "resnet": self._resnet(channels, channels),
+                **self._transformers(channels),
+                "resnet_out": self._resnet(channels, channels),
+            }
+        )
+
+        self.decoder_blocks = nn.ModuleList()
+        for level, multiplier in reversed(list(enumerate(config.channel_multipliers))):
+            for i in range(config.res_blocks + 1):
+                block = self._block(channels + skips.pop(), multiplier * config.model_channels, level)
+                channels = multiplier * config.model_channels
+                if level > 0 and i == config.res_blocks:
+                    block["upsample"] = self._resample(channels, "up")
+                self.decoder_blocks.append(block)
+
+        self.norm_out = nn.GroupNorm(32, channels)
+        self.conv_out = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def _block(self, in_channels: int, out_channels: int, level: int) -> UNetBlock:
+        attends = 2**level in self.config.attention_factors
+        return UNetBlock(
+            {
+                "resnet": self._resnet(in_channels, out_channels),
+                **(self._transformers(out_channels) if attends else {}),
+            }
+        )
+
+    def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
+        return ResBlock(
+            in_channels, 4 * self.config.model_channels, out_channels, self.config.temporal_convolution,
+            self.config.scale_shift_norm, dropout=self.config.dropout,
+        )
+
+    def _resample(self, channels: int, direction: str) -> nn.Module:
+        if self.config.resample_in_res_blocks:
+            return ResBlock(
+                channels, 4 * self.config.model_channels, scale_shift_norm=self.config.scale_shift_norm,
+                resample=direction, dropout=self.config.dropout,
+            )
+        return {"down": Downsample, "up": Upsample}[direction](channels, self.config.convolutional_resampling)
+
+    def _transformers(self, channels: int) -> dict[str, nn.Module]:
+        config, heads = self.config, self.config.attention_heads(channels)
+        layers = {
+            "spatial_transformer": SpatialTransformer(
+                channels, context_channels=config.context_channels, depth=config.spatial_depth,
+                **heads, **self._dual(config.image_attention),
+            )
+        }
+        if config.temporal_attention:
+            layers["temporal_transformer"] = self._temporal_transformer(channels, config.temporal_depth, **heads)
+        return layers
+
+    def _temporal_transformer(self, channels: int, depth: int, heads: int, head_channels: int) -> TemporalTransformer:
+        config = self.config
+        return TemporalTransformer(
+            channels, heads, head_channels, depth=depth,
+            context_channels=config.context_channels if config.temporal_cross_attention else None,
+            max_distance=config.temporal_length if config.relative_positions else None,
+            causal=config.causal_attention,
+            **self._dual(config.temporal_image_attention),
+        )
+
+    def _dual(self, image_attention: bool) -> dict[str, Any]:
+        if not image_attention:
+            return {}
+        config = self.config
+        return dict(
+            image_attention=True, image_scale=config.image_scale, text_tokens=config.text_tokens,
+            image_tokens_per_frame=config.image_tokens_per_frame,
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "b f c_in h w"],
+        timesteps: Num[Tensor, "b"] | Num[Tensor, "b f"],
+        context: Float[Tensor, "b m c2"] | ContextCache | None = None,
+        fps: int | float | Num[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b f c_out h w"]:
+        """Predict the noise (or whatever the network was trained to predict) in ``x``.
+
+        Args:
+            x: noisy latents; height and width divisible by 2 to the number of levels less one.
+            timesteps: noise level of each video, or of each frame.
+            context: text tokens, for I2V followed by image tokens; or a cache made by :meth:`prepare_context`.
+            fps: frames per second, one number or one for each video; ``None`` means ``config.default_fps``.
+
+        Raises:
+            ValueError: for any shape that does not fit, in one sentence.
+        """
+        timesteps, fps = self._check(x, timesteps, context, fps)
+        embedding = self.embedding(timesteps, fps)
+        hidden = channels_last(x)
+        skips = []
+        for block in self.encoder_blocks:
+            hidden = self._run(block, hidden, embedding, context)
+            skips.append(hidden)
+        hidden = self._run(self.middle, hidden, embedding, context)
+        for block in self.decoder_blocks:
+            hidden = torch.cat([hidden, skips.pop()], dim=2)
+            hidden = self._run(block, hidden, embedding, context)
+        frames = self.norm_out(rearrange(hidden, "b f c h w -> (b f) c h w"))
+        frames = self.conv_out(F.silu(frames, inplace=True))
+        return rearrange(frames, "(b f) c h w -> b f c h w", b=x.shape[0])
+
+    def _run(self, block: nn.Module, hidden: Tensor, embedding: Tensor, context) -> Tensor:
+        if self.config.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, hidden, embedding, context, use_reentrant=False)
+        return block(hidden, embedding, context)
+
+    def prepare_context(self, context: Float[Tensor, "b m c"]) -> ContextCache:
+        """Context tokens for repeated calls: each layer's keys and values are computed in the first one only."""
+        self._check_context(context)
+        return ContextCache(context)
+
+    def _check(self, x, timesteps, context, fps) -> tuple[Tensor, Tensor | None]:
+        config = self.config
+        if x.ndim != 5 or x.shape[2] != config.in_channels:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but this network needs (batch, frames, {config.in_channels}, height, "
+                f"width): the frames come before the channels."
+            )
+        b, f, _, h, w = x.shape
+        multiple = 2 ** (config.levels - 1)
+        if h % multiple or w % multiple or not (b and f and h and w):
+            raise ValueError(
+                f"The latents are {h} × {w}, but they are halved {config.levels - 1} times: make height and width "
+                f"multiples of {multiple}."
+            )
+        if timesteps.shape not in ((b,), (b, f)):
+            raise ValueError(
+                f"timesteps has shape {tuple(timesteps.shape)}, but needs one for each video, ({b},), or one for each "
+                f"frame, ({b}, {f})."
+            )
+        timesteps = timesteps.to(x.device)
+        timesteps = timesteps if timesteps.ndim == 2 else repeat(timesteps, "b -> b f", f=f)
+        if context is not None or config.context_channels is not None:
+            self._check_context(context, b)
+        if not config.fps:
+            return timesteps, None
+        fps = config.default_fps if fps is None else fps
+        fps = fps.to(x.device) if isinstance(fps, Tensor) else torch.tensor(fps, device=x.device)
+        if fps.shape not in ((), (b,)):
+            raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({b},).")
+        return timesteps, fps.expand(b)
+
+    def _check_context(self, context, batch: int | None = None):
+        channels = self.config.context_channels
+        if channels is None:
+            raise ValueError("A context was given, but this network has none (context_channels=None): leave it out.")
+        if context is None:
+            raise ValueError(
+                f"context is missing: pass the text tokens, (batch, tokens, {channels}); for an unconditional sample, "
+                f"those of the empty prompt."
+            )
+        tokens = context.tokens if isinstance(context, ContextCache) else context
+        if tokens.ndim != 3 or tokens.shape[2] != channels or (batch is not None and tokens.shape[0] != batch):
+            raise ValueError(
+                f"context has shape {tuple(tokens.shape)}, but this network needs ({batch or 'batch'}, tokens, "
+                f"{channels}): one row of tokens for each video."
+            )
+        if self.config.image_attention and tokens.shape[1] <= self.config.text_tokens:
+            raise ValueError(
+                f"context has {tokens.shape[1]} tokens, but this network needs {self.config.text_tokens} text tokens "
+                f"and image tokens after them: concatenate both."
+            )
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """One row of the dimension table. Shapes are (batch, frames, channels, height, width)."""
+
+    name: str
+    part: str
+    layers: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    skip_channels: int
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+def dimension_table(
+    config: UNet3DConfig, frames: int = 16, height: int = 40, width: int = 64, batch: int = 1
+) -> list[BlockRow]:
+    """What goes in and out of every block, found by running the network on the ``meta`` device (no memory, no time).
+
+    ``skip_channels`` of a decoder block says how many of its input channels came over the skip connection.
+    """
+    with torch.device("meta"):
+        net = UNet3D(dataclasses.replace(config, activation_checkpointing=False))
+        x = torch.empty(batch, frames, config.in_channels, height, width)
+        tokens = config.text_tokens + 16 * config.image_attention
+        context = None if config.context_channels is None else torch.empty(batch, tokens, config.context_channels)
+        timesteps = torch.zeros(batch, dtype=torch.long)
+
+    first = net.encoder_blocks[0]
+    named: list[tuple[str, str, nn.Module]] = [("encoder 0", "encoder", first.convolution)]
+    if first.temporal_transformer is not None:
+        named.append(("initial temporal attention", "init_attention", first.temporal_transformer))
+    named += [(f"encoder {i}", "encoder", block) for i, block in enumerate(net.encoder_blocks) if i]
+    named += [("middle", "middle", net.middle)]
+    named += [(f"decoder {i}", "decoder", block) for i, block in enumerate(net.decoder_blocks)]
+    named += [("out", "out", net.conv_out)]
+
+    def as_video(shape: torch.Size) -> tuple[int, ...]:
+        return tuple(shape) if len(shape) == 5 else (batch, frames, *shape[1:])
+
+    rows: list[BlockRow] = []
+    encoder_channels: list[int] = []
+
+    def record(name: str, part: str, module: nn.Module):
+        layers = [type(layer).__name__ for layer in module.values()] if isinstance(module, UNetBlock) else None
+
+        def hook(module, inputs, output):
+            parameters = sum(p.numel() for p in module.parameters())
+            if part == "out":
+                parameters += sum(p.numel() for p in net.norm_out.parameters())
+            skip = encoder_channels.pop() if part == "decoder" else 0
+            if part == "encoder":
+                encoder_channels.append(output.shape[-3])
+            rows.append(
+                BlockRow(
+                    name, part, tuple(layers or [type(module).__name__]), as_video(inputs[0].shape), skip,
+                    as_video(output.shape), parameters,
+                )
+            )
+
+        return hook
+
+    hooks = [module.register_forward_hook(record(name, part, module)) for name, part, module in named]
+    with torch.no_grad():
+        net(x, timesteps, context=context, fps=config.default_fps)
+    for hook in hooks:
+        hook.remove()
+    return rows
