@@ -1,0 +1,13 @@
+"""Every shape that a signature of vdmlib promises is checked at run time in the tests."""
+
+import os
+import sys
+
+import torch
+from jaxtyping import install_import_hook
+
+assert "vdmlib" not in sys.modules, "vdmlib was imported before its shapes could be checked"
+install_import_hook("vdmlib", "beartype.beartype")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
