@@ -107,7 +107,7 @@ def normalise(notebook: nbformat.NotebookNode) -> str:
 
 def _portable(line: str) -> str:
     """A line of a traceback without the folders of this machine."""
-    return re.sub(r"(/[^\s:]*?/)?(?=site-packages/)", "", line.replace(f"{ROOT}{os.sep}", ""))
+    return re.sub(r"[~/][^\s:\x1b]*/(?:site-packages/|lib/python3\.\d+/|(?=vdmlib/))", "", line)
 
 
 def main() -> None:
