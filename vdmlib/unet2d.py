@@ -1,0 +1,169 @@
+"""The 2D U-Net: a contracting path, an expansive path, and skip connections between them (chapter 2)."""
+
+from itertools import pairwise
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .unet3d import BlockRow
+
+GROUPS = 8
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3 × 3 convolutions, each followed by GroupNorm and SiLU. (b, c_in, h, w) → (b, c_out, h, w)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            nn.GroupNorm(GROUPS, out_channels),
+            nn.SiLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            nn.GroupNorm(GROUPS, out_channels),
+            nn.SiLU(),
+        )
+
+
+class HalveResolution(nn.Conv2d):
+    """A 3 × 3 convolution that moves in steps of two pixels. (b, c, h, w) → (b, c, h/2, w/2)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
+class DoubleResolution(nn.Sequential):
+    """Every pixel becomes four; a 3 × 3 convolution smooths them. (b, c_in, h, w) → (b, c_out, 2h, 2w)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        )
+
+
+class UNet2D(nn.Module):
+    """A U-Net that denoises pictures: Ronneberger et al. (2015), in the order of VideoCrafter's 3D U-Net.
+
+    The noise level comes in as one more channel with the same number at every pixel. That is enough for small
+    pictures; chapter 4 replaces it by embeddings that reach every block.
+
+    Args:
+        in_channels, out_channels: of the picture, without the channel of the noise level.
+        widths: channels of each level, multiples of 8; every level after the first halves the picture.
+        skip_connections: ``False`` leaves the concatenations out, to see what they are for.
+
+    Example::
+
+        net = UNet2D(widths=(16, 32, 64, 64))
+        clean = net(noisy, noise_level)        # (b, 1, h, w), (b,) → (b, 1, h, w)
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        widths: tuple[int, ...] = (16, 32, 64, 64),
+        skip_connections: bool = True,
+    ):
+        super().__init__()
+        if not widths or any(width % GROUPS or width < GROUPS for width in widths):
+            raise ValueError(
+                f"widths is {widths}, but GroupNorm makes {GROUPS} groups: give every level a multiple of "
+                f"{GROUPS} channels."
+            )
+        self.in_channels = in_channels
+        self.widths = tuple(widths)
+        self.skip_connections = skip_connections
+
+        self.encoder_blocks = nn.ModuleList([nn.Sequential(ConvBlock(in_channels + 1, widths[0]))])
+        for above, below in pairwise(widths):
+            self.encoder_blocks.append(nn.Sequential(HalveResolution(above), ConvBlock(above, below)))
+        self.middle = ConvBlock(widths[-1], widths[-1])
+        self.decoder_blocks = nn.ModuleList()
+        paths = 2 if skip_connections else 1
+        for below, above in pairwise(reversed(widths)):
+            self.decoder_blocks.append(
+                nn.Sequential(ConvBlock(paths * below, below), DoubleResolution(below, above))
+            )
+        self.decoder_blocks.append(nn.Sequential(ConvBlock(paths * widths[0], widths[0])))
+        self.out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "b c_in h w"], noise_level: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b c_out h w"]:
+        """Predict the clean picture, or the noise, whatever the network was trained to predict.
+
+        Args:
+            x: noisy pictures; height and width divisible by 2 to the number of levels less one.
+            noise_level: how strong the noise is in each picture, for instance its standard deviation.
+
+        Raises:
+            ValueError: for wrong channels, sides that cannot be halved, or a noise level too few.
+        """
+        self._check(x, noise_level)
+        hidden = torch.cat([x, repeat(noise_level, "b -> b 1 h w", h=x.shape[2], w=x.shape[3])], dim=1)
+        skips = []
+        for block in self.encoder_blocks:
+            hidden = block(hidden)
+            skips.append(hidden)
+        hidden = self.middle(hidden)
+        for block in self.decoder_blocks:
+            skip = skips.pop()
+            hidden = block(torch.cat([hidden, skip], dim=1) if self.skip_connections else hidden)
+        return self.out(hidden)
+
+    def _check(self, x: Tensor, noise_level: Tensor):
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but this network needs (batch, {self.in_channels}, height, "
+                f"width): pass a batch of pictures with {self.in_channels} channel(s)."
+            )
+        halvings = len(self.widths) - 1
+        height, width = x.shape[2:]
+        if height % 2**halvings or width % 2**halvings:
+            raise ValueError(
+                f"The pictures are {height} × {width}, but they are halved {halvings} times: make height and "
+                f"width multiples of {2**halvings}."
+            )
+        if noise_level.shape != x.shape[:1]:
+            raise ValueError(
+                f"noise_level has shape {tuple(noise_level.shape)}, but x has {len(x)} pictures: pass one "
+                f"number for each, shape ({len(x)},)."
+            )
+
+
+def shape_table(net: UNet2D, height: int, width: int, batch: int = 1) -> list[BlockRow]:
+    """What goes in and out of every block of a 2D U-Net, found by running it. Shapes are (b, c, h, w).
+
+    The same rows as :func:`vdmlib.unet3d.dimension_table`, so that both networks are drawn by one function.
+    """
+    encoder, decoder = enumerate(net.encoder_blocks), enumerate(net.decoder_blocks)
+    named = [(f"encoder {i}", "encoder", block) for i, block in encoder]
+    named += [("middle", "middle", net.middle)]
+    named += [(f"decoder {i}", "decoder", block) for i, block in decoder]
+    named += [("out", "out", net.out)]
+    rows: list[BlockRow] = []
+    skips = list(net.widths) if net.skip_connections else [0] * len(net.widths)
+
+    def record(name: str, part: str):
+        def hook(module, inputs, output):
+            layers = module if type(module) is nn.Sequential else [module]
+            rows.append(
+                BlockRow(
+                    name, part, tuple(type(layer).__name__ for layer in layers), tuple(inputs[0].shape),
+                    skips.pop() if part == "decoder" else 0, tuple(output.shape),
+                    sum(p.numel() for p in module.parameters()),
+                )
+            )
+
+        return hook
+
+    hooks = [block.register_forward_hook(record(name, part)) for name, part, block in named]
+    parameter = net.out.weight
+    with torch.no_grad():
+        net(parameter.new_zeros(batch, net.in_channels, height, width), parameter.new_zeros(batch))
+    for hook in hooks:
+        hook.remove()
+    return rows
