@@ -101,7 +101,7 @@ def transformer_block(case) -> Tensor:
 
 
 def spatial_transformer(case) -> Tensor:
-    config, x, batch = case.meta["config"], case.inputs(), 2
+    config, x = case.meta["config"], case.inputs()
     module = vdmlib.SpatialTransformer(
         config["in_channels"],
         config["n_heads"],
@@ -139,8 +139,14 @@ def temporal_transformer(case) -> Tensor:
 def resampler(case) -> Tensor:
     config = case.meta["config"]
     module = vdmlib.Resampler(
-        config["embedding_dim"], config["output_dim"], config["num_queries"], config["dim"], config["depth"],
-        config["heads"], config["dim_head"], config["ff_mult"],
+        config["embedding_dim"],
+        config["output_dim"],
+        config["num_queries"],
+        config["dim"],
+        config["depth"],
+        config["heads"],
+        config["dim_head"],
+        config["ff_mult"],
     )
 
     def rename(name: str) -> str:

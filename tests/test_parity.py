@@ -17,7 +17,10 @@ from vdmlib.sampling import ddim_coefficients
 BLOCK_TOLERANCE, UNET_TOLERANCE, DDIM_TOLERANCE = 5e-5, 2e-4, 5e-4
 
 LEFT_OUT = {
-    ("blocks", "TemporalTransformer/context_differs_per_frame_quirk"): "records an indexing slip of the released "
+    (
+        "blocks",
+        "TemporalTransformer/context_differs_per_frame_quirk",
+    ): "records an indexing slip of the released "
     "code: a pixel asks the context of an unrelated frame; no U-Net of the family can reach it",
     ("unet_options", "features_adapter"): "features of a T2I-Adapter, which no released model ships",
     ("ddim", "latents_to_pixels"): "decoding latents is not part of the denoiser",
@@ -120,8 +123,13 @@ def test_ddim_tables(golden):
     config, expected = golden.meta["config"], golden.outputs()
     table = ddim_coefficients(schedule_of(config["kind"]), config["S"], config["eta"])
     assert table["timesteps"][::-1] == expected["timesteps"].tolist()
-    for ours, theirs in (("alphas", "alphas"), ("alphas_prev", "alphas_prev"), ("scale_prev", "scale_arr_prev"),
-                         ("scale", "scale_arr"), ("sigmas", "sigmas")):
+    for ours, theirs in (
+        ("alphas", "alphas"),
+        ("alphas_prev", "alphas_prev"),
+        ("scale_prev", "scale_arr_prev"),
+        ("scale", "scale_arr"),
+        ("sigmas", "sigmas"),
+    ):
         np.testing.assert_allclose(table[ours].flip(0), expected[theirs], rtol=0, atol=1e-6)
 
 

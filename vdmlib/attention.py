@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .temporal import per_frame, per_video
 
-KeysValues = tuple[Float[Tensor, "b heads m d"], Float[Tensor, "b heads m d"]]
+# Text and image tokens may be differently many, so their number has no name.
+KeysValues = tuple[Float[Tensor, "_ heads _ d"], Float[Tensor, "_ heads _ d"]]
 
 
 class RelativePosition(nn.Module):
@@ -47,7 +48,9 @@ class ContextCache:
 
 
 def attend(
-    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"],
+    q: Float[Tensor, "b heads n d"],
+    k: Float[Tensor, "b heads m d"],
+    v: Float[Tensor, "b heads m d"],
     causal: bool = False,
 ) -> Float[Tensor, "b heads n d"]:
     """softmax(q·kᵀ/√d)·v, fused.
@@ -159,7 +162,10 @@ class Attention(nn.Module):
         return tuple(rearrange(t, "b heads (f m) d -> (b f) heads m d", f=frames) for t in (k, v))
 
     def _ask(
-        self, q: Float[Tensor, "b heads n d"], k: Float[Tensor, "v heads m d"], v: Float[Tensor, "v heads m d"],
+        self,
+        q: Float[Tensor, "b heads n d"],
+        k: Float[Tensor, "v heads m d"],
+        v: Float[Tensor, "v heads m d"],
         causal: bool = False,
     ) -> Float[Tensor, "b n c"]:
         # Rows that share a context ask as one long sequence, so nothing has to be repeated.
@@ -267,7 +273,12 @@ class SpatialTransformer(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, head_channels: int, context_channels: int | None = None, depth: int = 1,
+        self,
+        channels: int,
+        heads: int,
+        head_channels: int,
+        context_channels: int | None = None,
+        depth: int = 1,
         **dual,
     ):
         super().__init__()
@@ -309,8 +320,15 @@ class TemporalTransformer(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, head_channels: int, context_channels: int | None = None, depth: int = 1,
-        max_distance: int | None = None, causal: bool = False, **dual,
+        self,
+        channels: int,
+        heads: int,
+        head_channels: int,
+        context_channels: int | None = None,
+        depth: int = 1,
+        max_distance: int | None = None,
+        causal: bool = False,
+        **dual,
     ):
         super().__init__()
         inner = heads * head_channels
@@ -318,8 +336,7 @@ class TemporalTransformer(nn.Module):
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.project_in = nn.Linear(channels, inner)
         self.blocks = nn.ModuleList(
-            TransformerBlock(inner, heads, head_channels, context_channels, max_distance, **dual)
-            for _ in range(depth)
+            TransformerBlock(inner, heads, head_channels, context_channels, max_distance, **dual) for _ in range(depth)
         )
         self.project_out = nn.Linear(inner, channels)
         nn.init.zeros_(self.project_out.weight)

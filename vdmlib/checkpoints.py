@@ -17,7 +17,10 @@ UNET_PREFIX = "model.diffusion_model."
 # "temopral" is how the released code spells it.
 _RENAMES = (
     (r"\btemporal\.norms\.(\d)", lambda m: f"temopral_conv.conv{int(m[1]) + 1}.0"),
-    (r"\btemporal\.convolutions\.(\d)", lambda m: f"temopral_conv.conv{int(m[1]) + 1}.{3 if int(m[1]) else 2}"),
+    (
+        r"\btemporal\.convolutions\.(\d)",
+        lambda m: f"temopral_conv.conv{int(m[1]) + 1}.{3 if int(m[1]) else 2}",
+    ),
     (r"\bnorm_in\b", "in_layers.0"),
     (r"\bconv_in\b", "in_layers.2"),
     (r"\bembedding_projection\b", "emb_layers.1"),
@@ -201,7 +204,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(str(error)) from None
 
@@ -241,7 +245,7 @@ def _unet_weights(state_dict: Mapping) -> dict[str, Tensor]:
 
 
 def _check(weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, tuple[int, ...]]], config: UNet3DConfig):
-    needed = {theirs: shape for theirs, shape in names.values()}
+    needed = dict(names.values())
     missing = [name for name in needed if name not in weights]
     foreign = [name for name in weights if name not in needed]
     misshapen = [
@@ -267,7 +271,11 @@ def _check(weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, tuple[i
 def _advice(weights: Mapping[str, Tensor], config: UNet3DConfig) -> str:
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in (
-        "videocrafter2", "videocrafter1_t2v_512", "videocrafter1_t2v_1024", "videocrafter1_i2v", "dynamicrafter_512"
+        "videocrafter2",
+        "videocrafter1_t2v_512",
+        "videocrafter1_t2v_1024",
+        "videocrafter1_i2v",
+        "dynamicrafter_512",
     ):
         candidate = getattr(UNet3DConfig, name)()
         if candidate != config and dict(released_names(candidate).values()) == shapes:

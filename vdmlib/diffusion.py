@@ -92,9 +92,7 @@ class NoiseSchedule:
         flat = torch.full((max(len(self) - steps, 0),), last, dtype=torch.float64)
         return replace(self, scale=torch.cat([falling, flat])[: len(self)])
 
-    def coefficients(
-        self, t: Int[Tensor, "b"] | Int[Tensor, "b f"], like: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def coefficients(self, t: Int[Tensor, "b"] | Int[Tensor, "b f"], like: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t · scale_t and √(1 − ᾱ_t), shaped to multiply videos like ``like``, (b, f, c, h, w)."""
         if t.shape != like.shape[: t.ndim]:
             raise ValueError(
@@ -109,14 +107,20 @@ class NoiseSchedule:
         return signal.to(like).reshape(shape), noise.to(like).reshape(shape)
 
     def add_noise(
-        self, x0: Float[Tensor, "*video"], noise: Float[Tensor, "*video"], t: Int[Tensor, "b"] | Int[Tensor, "b f"]
+        self,
+        x0: Float[Tensor, "*video"],
+        noise: Float[Tensor, "*video"],
+        t: Int[Tensor, "b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """The forward process in one step: data and noise mixed at level ``t``, one for each video or frame."""
         signal, sigma = self.coefficients(t, x0)
         return signal * x0 + sigma * noise
 
     def target(
-        self, x0: Float[Tensor, "*video"], noise: Float[Tensor, "*video"], t: Int[Tensor, "b"] | Int[Tensor, "b f"]
+        self,
+        x0: Float[Tensor, "*video"],
+        noise: Float[Tensor, "*video"],
+        t: Int[Tensor, "b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """What the network should output at level ``t``, by ``prediction``."""
         if self.prediction == "eps":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def sinusoidal_embedding(
-    values: Num[Tensor, "*batch"], channels: int, max_period: float = 10000.0
+    values: Num[Tensor, "*batch"], channels: int, max_period: float | int = 10000
 ) -> Float[Tensor, "*batch {channels}"]:
     """Write numbers as cosines and sines of geometrically spaced frequencies ("Attention Is All You Need", 3.5).
 
@@ -39,7 +39,9 @@ class EmbeddingMLP(nn.Sequential):
 
     def __init__(self, channels: int, embedding_channels: int):
         super().__init__(
-            nn.Linear(channels, embedding_channels), nn.SiLU(), nn.Linear(embedding_channels, embedding_channels)
+            nn.Linear(channels, embedding_channels),
+            nn.SiLU(),
+            nn.Linear(embedding_channels, embedding_channels),
         )
 
 

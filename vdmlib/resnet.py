@@ -73,7 +73,9 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
         self.skip = nn.Identity() if out_channels == in_channels else nn.Conv2d(in_channels, out_channels, 1)
         self.resample = {
-            None: nn.Identity, "down": lambda: nn.AvgPool2d(2), "up": lambda: nn.Upsample(scale_factor=2)
+            None: nn.Identity,
+            "down": lambda: nn.AvgPool2d(2),
+            "up": lambda: nn.Upsample(scale_factor=2),
         }[resample]()
         self.temporal = (
             TemporalConvBlock(out_channels, dropout=0.1, spatial=temporal_convolution == "spatial")

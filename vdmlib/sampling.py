@@ -148,7 +148,12 @@ def _guided_network(net, context, uncond_context, scale, fps, concat, one_batch)
     prepare = getattr(net, "prepare_context", None) or (lambda tokens: tokens)
 
     def call(x, timesteps, cached, fps):
-        return net(x if concat is None else torch.cat([x, _repeat_to(concat, x)], dim=2), timesteps, context=cached, fps=fps)
+        return net(
+            x if concat is None else torch.cat([x, _repeat_to(concat, x)], dim=2),
+            timesteps,
+            context=cached,
+            fps=fps,
+        )
 
     if scale == 1.0:
         conditional = None if context is None else prepare(context)

@@ -141,8 +141,13 @@ class UNet3DConfig:
     def tiny(cls) -> "UNet3DConfig":
         """Two levels with one block each, for tests and for pages that must be quick."""
         return cls(
-            model_channels=32, channel_multipliers=(1, 2), res_blocks=1, attention_factors=(1, 2), head_channels=8,
-            context_channels=24, temporal_length=4,
+            model_channels=32,
+            channel_multipliers=(1, 2),
+            res_blocks=1,
+            attention_factors=(1, 2),
+            head_channels=8,
+            context_channels=24,
+            temporal_length=4,
         )
 
     @classmethod
@@ -197,7 +202,7 @@ class UNet3DConfig:
                 activation_checkpointing=take("use_checkpoint", False),
             )
         except KeyError as error:
-            raise ValueError(f"The parameters of the released U-Net lack {error}: pass unet_config.params whole.")
+            raise ValueError(f"The parameters of the released U-Net lack {error}: pass unet_config.params whole.") from None
         if take("dims", 2) != 2:
             raise ValueError("dims is not 2, but only networks with convolutions over pictures are known: use dims=2.")
         take("use_fp16", False)  # Here the dtype is chosen when the weights are loaded.
@@ -306,15 +311,22 @@ class UNet3D(nn.Module):
 
     def _resnet(self, in_channels: int, out_channels: int) -> ResBlock:
         return ResBlock(
-            in_channels, 4 * self.config.model_channels, out_channels, self.config.temporal_convolution,
-            self.config.scale_shift_norm, dropout=self.config.dropout,
+            in_channels,
+            4 * self.config.model_channels,
+            out_channels,
+            self.config.temporal_convolution,
+            self.config.scale_shift_norm,
+            dropout=self.config.dropout,
         )
 
     def _resample(self, channels: int, direction: str) -> nn.Module:
         if self.config.resample_in_res_blocks:
             return ResBlock(
-                channels, 4 * self.config.model_channels, scale_shift_norm=self.config.scale_shift_norm,
-                resample=direction, dropout=self.config.dropout,
+                channels,
+                4 * self.config.model_channels,
+                scale_shift_norm=self.config.scale_shift_norm,
+                resample=direction,
+                dropout=self.config.dropout,
             )
         return {"down": Downsample, "up": Upsample}[direction](channels, self.config.convolutional_resampling)
 
@@ -322,8 +334,11 @@ class UNet3D(nn.Module):
         config, heads = self.config, self.config.attention_heads(channels)
         layers = {
             "spatial_transformer": SpatialTransformer(
-                channels, context_channels=config.context_channels, depth=config.spatial_depth,
-                **heads, **self._dual(config.image_attention),
+                channels,
+                context_channels=config.context_channels,
+                depth=config.spatial_depth,
+                **heads,
+                **self._dual(config.image_attention),
             )
         }
         if config.temporal_attention:
@@ -333,7 +348,10 @@ class UNet3D(nn.Module):
     def _temporal_transformer(self, channels: int, depth: int, heads: int, head_channels: int) -> TemporalTransformer:
         config = self.config
         return TemporalTransformer(
-            channels, heads, head_channels, depth=depth,
+            channels,
+            heads,
+            head_channels,
+            depth=depth,
             context_channels=config.context_channels if config.temporal_cross_attention else None,
             max_distance=config.temporal_length if config.relative_positions else None,
             causal=config.causal_attention,
@@ -345,7 +363,9 @@ class UNet3D(nn.Module):
             return {}
         config = self.config
         return dict(
-            image_attention=True, image_scale=config.image_scale, text_tokens=config.text_tokens,
+            image_attention=True,
+            image_scale=config.image_scale,
+            text_tokens=config.text_tokens,
             image_tokens_per_frame=config.image_tokens_per_frame,
         )
 
@@ -499,8 +519,13 @@ def dimension_table(
                 encoder_channels.append(output.shape[-3])
             rows.append(
                 BlockRow(
-                    name, part, tuple(layers or [type(module).__name__]), as_video(inputs[0].shape), skip,
-                    as_video(output.shape), parameters,
+                    name,
+                    part,
+                    tuple(layers or [type(module).__name__]),
+                    as_video(inputs[0].shape),
+                    skip,
+                    as_video(output.shape),
+                    parameters,
                 )
             )
 
