@@ -202,7 +202,7 @@ class UNet3DConfig:
                 activation_checkpointing=take("use_checkpoint", False),
             )
         except KeyError as error:
-            raise ValueError(f"The parameters of the released U-Net lack {error}: pass unet_config.params whole.") from None
+            raise ValueError(f"The released U-Net's parameters lack {error}: pass unet_config.params whole.") from None
         if take("dims", 2) != 2:
             raise ValueError("dims is not 2, but only networks with convolutions over pictures are known: use dims=2.")
         take("use_fp16", False)  # Here the dtype is chosen when the weights are loaded.
