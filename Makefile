@@ -45,7 +45,7 @@ notebook-outputs: $(SETUP)  ## run every notebook and compare with its stored ou
 		-p no:cacheprovider book
 
 browser: $(BOOK)  ## test the built book in Chromium
-	$(BIN)/pytest -q -m browser
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser
 
 test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyter and numpy
 	$(BIN)/pytest -q -m colab
