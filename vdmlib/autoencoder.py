@@ -1,0 +1,90 @@
+"""A small convolutional autoencoder: the "latent" in latent diffusion (chapter 1).
+
+One 64 × 64 frame in three colours becomes 8 × 8 latents of eight channels, a 24th of the numbers. Frames are encoded
+and decoded one by one, as in VideoCrafter. Where the autoencoder of Stable Diffusion is trained with a penalty that
+keeps its latents near a normal distribution, here BatchNorm without parameters makes every latent channel zero on
+average and one in variance, and a little noise on the latents, in training, makes the decoder forgiving.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, added to the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.layers(x)
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder of videos in [−1, 1]; each of three levels halves the picture.
+
+    Args:
+        latent_channels: of the latents.
+        channels: of each level, from the largest picture to the smallest.
+        latent_noise: standard deviation of the noise on the latents in training.
+    """
+
+    def __init__(
+        self, latent_channels: int = 8, channels: tuple[int, ...] = (16, 32, 96), latent_noise: float = 0.1
+    ):
+        super().__init__()
+        self.latent_channels, self.latent_noise = latent_channels, latent_noise
+        self.factor = 2 ** len(channels)
+        encoder: list[nn.Module] = []
+        for before, after in zip((3, *channels), channels, strict=False):
+            encoder += [nn.SiLU()] * bool(encoder)
+            encoder += [nn.Conv2d(before, after, 4, stride=2, padding=1)]
+        encoder += [ResidualBlock(channels[-1]), nn.Conv2d(channels[-1], latent_channels, 1)]
+        self.encoder = nn.Sequential(*encoder)
+        self.latent_norm = nn.BatchNorm2d(latent_channels, affine=False, momentum=0.02)
+
+        decoder: list[nn.Module] = [nn.Conv2d(latent_channels, channels[-1], 3, padding=1)]
+        decoder += [ResidualBlock(channels[-1]), ResidualBlock(channels[-1])]
+        for before, after in zip(reversed(channels), (*reversed(channels[:-1]), 3), strict=True):
+            decoder += [nn.SiLU()] + [ResidualBlock(before)] * (before != channels[-1])
+            # Each pixel becomes 2 × 2 pixels: four sets of channels, then spread out.
+            decoder += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2)]
+        self.decoder = nn.Sequential(*decoder)
+
+    def encode(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f c h2 w2"]:
+        """Frames in [−1, 1] to latents of mean zero and variance one, an eighth as high and wide."""
+        h, w = video.shape[-2:]
+        if h % self.factor or w % self.factor:
+            raise ValueError(
+                f"The frames are {h} × {w}, but are halved {self.factor.bit_length() - 1} times: make height and "
+                f"width multiples of {self.factor}."
+            )
+        latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
+        return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
+
+    def decode(self, latents: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f 3 h2 w2"]:
+        """Latents to frames. Not clipped: clamp to [−1, 1] to show them."""
+        frames = self.decoder(rearrange(latents, "b f c h w -> (b f) c h w"))
+        return rearrange(frames, "(b f) c h w -> b f c h w", b=latents.shape[0])
+
+    def forward(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f 3 h w"]:
+        """There and back; in training with noise on the latents."""
+        latents = self.encode(video)
+        if self.training:
+            latents = latents + self.latent_noise * torch.randn_like(latents)
+        return self.decode(latents)
+
+
+def psnr(video: Float[Tensor, "*video"], other: Float[Tensor, "*video"]) -> float:
+    """Peak signal-to-noise ratio in decibels, for values in [−1, 1]."""
+    return float(10 * torch.log10(4 / (video - other).square().mean()))
