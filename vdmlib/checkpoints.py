@@ -2,11 +2,13 @@
 
 import pickle
 import re
-import struct
 from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from .unet3d import UNet3D, UNet3DConfig
@@ -115,6 +117,7 @@ def unet_from_videocrafter(
     Raises:
         CheckpointError: lists every missing, foreign and misshapen tensor.
     """
+    _check_dtype(dtype)
     weights = _unet_weights(state_dict)
     names = released_names(config)
     _check(weights, names, config)
@@ -147,6 +150,7 @@ def load_unet(
     mapped file and are read when first used, so do not overwrite it meanwhile. Otherwise they are converted a few at
     a time, so the peak stays close to the size of the result.
     """
+    _check_dtype(dtype)
     state_dict = read_checkpoint(path)
     weights = _unet_weights(state_dict)
     if torch.device(device).type == "cpu" and all(dtype in (None, w.dtype) for w in weights.values()):
@@ -173,6 +177,8 @@ def load_unet(
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors``, ``.ckpt`` or ``.pt`` file, mapped into memory; code in it is never run.
 
+    The first bytes tell which of them it is, so a ``.ckpt`` may hold either kind.
+
     Raises:
         FileNotFoundError: no such file.
         CheckpointError: damaged, truncated, not a checkpoint, or a pickle of anything but tensors.
@@ -180,17 +186,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: download the checkpoint first, or correct the path.")
+    with path.open("rb") as file:
+        start = file.read(16)
+    is_safetensors, is_zip, is_pickle = start[8:9] == b"{", start.startswith(b"PK"), start.startswith(b"\x80")
+    if not (is_safetensors or is_zip or is_pickle):
+        raise CheckpointError(
+            f"{path.name} is damaged or not a checkpoint (it begins with {start!r}): download it again, and the file "
+            f"itself, not a web page about it."
+        )
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    except pickle.UnpicklingError as error:
+        content = _read_safetensors(path) if is_safetensors else _read_pickle(path)
+    except Exception as error:  # A damaged file can make the readers fail in any way.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and (asked or is_pickle):
+            raise CheckpointError(
+                f"{path.name} holds Python objects other than tensors{f' ({asked[1]})' if asked else ''} and was not "
+                f"opened, since such a file can run any code: get the weights from the official source, or as "
+                f".safetensors."
+            ) from None
+        reason = (str(error).splitlines() or [""])[0].split(". ")[0] or type(error).__name__
         raise CheckpointError(
-            f"{path.name} holds Python objects other than tensors and was not opened, since such a file can run any "
-            f"code: get the weights from the official source, or as .safetensors. ({_first_line(error)})"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, struct.error, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path.name} is damaged, truncated or not a checkpoint: download it again and compare its size. "
-            f"({_first_line(error)})"
+            f"{path.name} is damaged or truncated: download it again and compare its size. ({reason[:200]})"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -200,14 +216,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}
 
 
 def _read_pickle(path: Path):
@@ -219,18 +230,18 @@ def _read_pickle(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True)  # Written by PyTorch before 1.6.
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _unet_weights(state_dict: Mapping) -> dict[str, Tensor]:
     """The U-Net's tensors under bare names, however the dictionary wraps them."""
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f"The weights are a {type(state_dict).__name__}, but must be a dictionary from names to tensors."
+        )
     for wrapper in ("state_dict", "module"):
         if isinstance(state_dict.get(wrapper), Mapping):
             state_dict = state_dict[wrapper]
     # DeepSpeed puts one prefix more in front; early DynamiCrafter files call the FPS embedding otherwise.
     weights = {
-        name.removeprefix("_forward_module.").replace("framestride_embed", "fps_embedding"): value
+        str(name).removeprefix("_forward_module.").replace("framestride_embed", "fps_embedding"): value
         for name, value in state_dict.items()
     }
     if any(name.startswith(UNET_PREFIX) for name in weights):
@@ -238,37 +249,45 @@ def _unet_weights(state_dict: Mapping) -> dict[str, Tensor]:
     strange = [name for name, value in weights.items() if not isinstance(value, Tensor)]
     if strange:
         raise CheckpointError(
-            f"The state dict holds entries that are not tensors ({', '.join(map(str, strange[:5]))}"
+            f"The state dict holds entries that are not tensors ({', '.join(strange[:5])}"
             f"{', ...' if len(strange) > 5 else ''}): pass the dictionary of weights itself."
         )
     return weights
+
+
+def _check_dtype(dtype: torch.dtype | None):
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is {dtype}, but weights need a floating point type, such as torch.float16.")
 
 
 def _check(weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, tuple[int, ...]]], config: UNet3DConfig):
     needed = dict(names.values())
     missing = [name for name in needed if name not in weights]
     foreign = [name for name in weights if name not in needed]
-    misshapen = [
-        f"{name} is {tuple(weights[name].shape)}, needs {shape}"
-        for name, shape in needed.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    integers = [n for n in needed if n in weights and not weights[n].is_floating_point()]
+    present = [name for name in needed if name in weights]
+    misshapen = [name for name in present if tuple(weights[name].shape) != needed[name]]
+    integers = [name for name in present if not weights[name].is_floating_point()]
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing: {', '.join(_fold(missing, needed))}")
     if foreign:
         problems.append(f"{len(foreign)} foreign: {', '.join(_fold(foreign, weights))}")
     if misshapen:
-        problems.append(f"{len(misshapen)} of the wrong shape: {', '.join(misshapen)}")
+        folded = (
+            f"{label}: {tuple(weights[first].shape)} instead of {needed[first]}"
+            for label, first in _fold(misshapen, needed | dict(weights)).items()
+        )
+        problems.append(f"{len(misshapen)} of the wrong shape: {', '.join(folded)}")
     if integers:
         problems.append(f"{len(integers)} without floating point numbers: {', '.join(_fold(integers, weights))}")
     if problems:
-        advice = _advice(weights, config)
+        advice = _advice(weights, names, config)
         raise CheckpointError(f"The weights do not fit this network; tensors {'; '.join(problems)}. {advice}")
 
 
-def _advice(weights: Mapping[str, Tensor], config: UNet3DConfig) -> str:
+def _advice(weights: Mapping[str, Tensor], names: Iterable[str], config: UNet3DConfig) -> str:
+    if set(weights) == set(names):
+        return "They have this library's own names: build UNet3D(config) and use its load_state_dict."
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in (
         "videocrafter2",
@@ -278,24 +297,47 @@ def _advice(weights: Mapping[str, Tensor], config: UNet3DConfig) -> str:
         "dynamicrafter_512",
     ):
         candidate = getattr(UNet3DConfig, name)()
-        if candidate != config and dict(released_names(candidate).values()) == shapes:
+        width = shapes.get("out.0.weight")  # Comparing everything takes a second.
+        if (
+            candidate != config
+            and width == (candidate.model_channels,)
+            and dict(released_names(candidate).values()) == shapes
+        ):
             return f"They are the weights of another network: use UNet3DConfig.{name}()."
     return "Use the configuration that these weights were trained with, or the weights of this configuration."
 
 
-def _fold(names: Iterable[str], everything: Iterable[str]) -> list[str]:
-    """The names, with a whole module written as ``module.*`` where all of its tensors are meant."""
-    names, parts = set(names), []
-    others = [name for name in everything if name not in names]
-    kept_prefixes = {".".join(other.split(".")[:i]) for other in others for i in range(other.count(".") + 1)}
-    seen = {}
+def _fold(names: Iterable[str], everything: Iterable[str]) -> dict[str, str]:
+    """The names in short form, each with the first name that it stands for.
+
+    ``module.*`` stands for all tensors of a module, and ``*`` for any number, where no other name of ``everything``
+    fits as well.
+    """
+    names = set(names)
+    others = {prefix for name in everything if name not in names for prefix in _prefixes(name)}
+
+    @cache
+    def fits_another(pieces: tuple[str, ...]) -> bool:
+        pattern = re.compile(r"\.".join(r"\d+" if piece == "*" else re.escape(piece) for piece in pieces))
+        return any(pattern.fullmatch(other) for other in others)
+
+    groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda n: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", n)]):
-        pieces = name.split(".")
-        depth = next((i for i in range(1, len(pieces)) if ".".join(pieces[:i]) not in kept_prefixes), len(pieces))
-        seen.setdefault(".".join(pieces[:depth]), []).append(name)
-    for prefix, members in seen.items():
-        parts.append(members[0] if len(members) == 1 else f"{prefix}.* ({len(members)})")
-    return parts
+        module = next((prefix for prefix in _prefixes(name) if prefix not in others), name)
+        pieces = tuple(module.split("."))
+        for i, piece in enumerate(pieces):
+            general = (*pieces[:i], "*", *pieces[i + 1 :])
+            if piece.isdigit() and not fits_another(general):
+                pieces = general
+        groups.setdefault(".".join(pieces) + ("" if module == name else ".*"), []).append(name)
+    return {
+        members[0] if len(members) == 1 else f"{label} ({len(members)})": members[0]
+        for label, members in groups.items()
+    }
+
+
+def _prefixes(name: str) -> Iterable[str]:
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 def _without_memory(config: UNet3DConfig) -> UNet3D:
