@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -101,7 +102,7 @@ def _released_shape(name: str, parameter: Tensor, config: UNet3DConfig) -> tuple
 
 
 def unet_from_videocrafter(
-    state_dict: Mapping[str, Tensor],
+    state_dict: Mapping[str, Any],
     config: UNet3DConfig,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
@@ -162,7 +163,7 @@ def load_unet(
     del state_dict, weights
     net = _without_memory(config)
     shapes = {ours: parameter.shape for ours, parameter in net.named_parameters()}
-    for part in _parts(sizes, limit=2**28):
+    for part in _parts(sizes, limit=max(2**24, sum(sizes.values()) // 20)):
         # Mapped anew for each part: closing the map is what gives the pages that were read back to the system.
         mapped = _unet_weights(read_checkpoint(path))
         converted = {
@@ -174,8 +175,8 @@ def load_unet(
     return net.eval()
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors``, ``.ckpt`` or ``.pt`` file, mapped into memory; code in it is never run.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a ``.safetensors``, ``.ckpt`` or ``.pt`` file, mapped into memory; code in it is never run.
 
     The first bytes tell which of them it is, so a ``.ckpt`` may hold either kind.
 
