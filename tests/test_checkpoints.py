@@ -225,7 +225,7 @@ class CreatesFile:
 @pytest.mark.parametrize("kind", ["zip", "before PyTorch 1.6", "pickle"])
 def test_a_pickle_of_code_is_not_executed(tmp_path, kind):
     path, trap = tmp_path / "bad.ckpt", tmp_path / "executed"
-    content = {"state_dict": dict(weights()), "trap": CreatesFile(trap)}
+    content = {"trap": CreatesFile(trap), "state_dict": dict(weights())}
     if kind == "pickle":
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
