@@ -79,7 +79,13 @@ class Attention(nn.Module):
         image_tokens_per_frame: if the context has exactly this many image tokens for each frame, each frame attends
             to its own (DynamiCrafter).
         dropout: on the output, in training.
+
+    Attributes:
+        tokens_at_once: self-attention takes whole rows of at most about so many tokens at a time; ``None`` for all.
+            The same result, in less memory. Not for training.
     """
+
+    tokens_at_once: int | None = None
 
     def __init__(
         self,
@@ -143,6 +149,12 @@ class Attention(nn.Module):
         The batch of the context may be smaller: then each ``b / videos`` consecutive rows of ``x``, such as the
         frames of one video, share one context, and its keys and values exist once.
         """
+        rows = len(x) if self.tokens_at_once is None else max(1, self.tokens_at_once // x.shape[1])
+        if context is None and len(x) > rows:
+            out = torch.empty_like(x)
+            for part, result in zip(x.split(rows), out.split(rows), strict=True):
+                result.copy_(self(part, causal=causal))
+            return out
         q = self._split_heads(self.to_q(x))
         if context is None:
             pairs = self.keys_values(x)

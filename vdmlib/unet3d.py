@@ -12,7 +12,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import ContextCache, SpatialTransformer, TemporalTransformer
+from .attention import Attention, ContextCache, SpatialTransformer, TemporalTransformer
 from .embeddings import TimestepFPSEmbedding
 from .resnet import Downsample, ResBlock, Upsample
 from .temporal import channels_last
@@ -411,6 +411,12 @@ class UNet3D(nn.Module):
         """Context tokens for repeated calls: each layer's keys and values are computed in the first one only."""
         self._check_context(context)
         return ContextCache(context)
+
+    def slice_attention(self, tokens_at_once: int | None) -> None:
+        """Let every self-attention take about so many tokens at a time, in less memory; ``None`` for all at once."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.tokens_at_once = tokens_at_once
 
     def _check(self, x, timesteps, context, fps) -> tuple[Tensor, Tensor | None]:
         config = self.config
