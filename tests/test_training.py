@@ -1,0 +1,239 @@
+"""The training loop: what a step depends on, resuming, several processes, weights on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vdmlib import data, train, training
+from vdmlib.autoencoder import Autoencoder
+from vdmlib.training import CONFIGS, DenoiserStage, TrainingConfig
+
+TINY = dict(model_channels=32, channel_multipliers=(1,), attention_factors=(), context_channels=16)
+
+
+def tiny(stage: str = "t2v", **changes) -> TrainingConfig:
+    config = CONFIGS[stage]
+    settings = dict(steps=4, batch=4, stills=0, warmup=2, log_every=1, sample_every=1000, decay=0.5)
+    return replace(config, unet=replace(config.unet, **TINY), **settings | changes)
+
+
+class TinyStage(DenoiserStage):
+    """No report and no samples: they take longer than the training."""
+
+    def __init__(self, config: TrainingConfig):
+        torch.manual_seed(0)
+        autoencoder = Autoencoder(channels=(8, 8, 8))
+        autoencoder.train().encode(data.MovingDigits().batch(range(8)).video)
+        super().__init__(config, autoencoder)
+
+    def report(self, trained):
+        return {}
+
+    def sheet(self, trained):
+        return None
+
+
+def run(config: TrainingConfig, folder=None, **settings) -> training.Result:
+    return training.train(config, folder, "cpu", progress=False, stage=TinyStage(config), **settings)
+
+
+def weights(result: training.Result) -> dict[str, torch.Tensor]:
+    return result.model.state_dict()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = run(tiny()), run(tiny()), run(tiny(seed=1))
+    assert [r["loss"] for r in first.log] == [r["loss"] for r in again.log]
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True)
+    )
+    assert [r["loss"] for r in first.log] != [r["loss"] for r in other.log]
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
+    whole = run(tiny(stills=2))
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step, model):
+        if step == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tiny(stills=2, checkpoint_seconds=0.0), tmp_path, callback=kill)
+    resumed = run(tiny(stills=2), tmp_path)
+    assert resumed.finished
+    assert [r["step"] for r in resumed.log] == [1, 2, 3, 4]
+    assert [r["loss"] for r in resumed.log] == [r["loss"] for r in whole.log]
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name
+
+
+def test_stopping_after_a_time_saves_and_goes_on(tmp_path):
+    config = tiny()
+    stopped = run(config, tmp_path, stop_after=0.0)
+    assert not stopped.finished and stopped.log[-1]["step"] == 1
+    assert run(config, tmp_path).finished
+
+
+def test_another_configuration_may_not_go_on_with_a_run(tmp_path):
+    run(tiny(), tmp_path)
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(tiny(learning_rate=1e-5), tmp_path)
+    assert run(tiny(steps=5), tmp_path).log[-1]["step"] == 5
+
+
+DISTRIBUTED = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+import test_training
+result = test_training.run(test_training.tiny(stills=2))
+if torch.distributed.get_rank() == 0:
+    total = sum(v.double().abs().sum().item() for v in test_training.weights(result).values())
+    print("RESULT", json.dumps([[r["loss"] for r in result.log], total]))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_make_the_same_steps_as_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(DISTRIBUTED.format(tests=str(Path(__file__).parent)))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = next(row for row in done.stdout.splitlines() if row.startswith("RESULT"))
+    losses, total = json.loads(line.removeprefix("RESULT"))
+    one = run(tiny(stills=2))
+    assert losses == pytest.approx([r["loss"] for r in one.log], rel=1e-4)
+    assert total == pytest.approx(sum(v.double().abs().sum().item() for v in weights(one).values()), rel=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_is_explained(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="3 processes"):
+        run(tiny(batch=4))
+
+
+def test_the_loss_falls():
+    log = run(tiny(steps=30, batch=8, warmup=5, learning_rate=3e-3)).log
+    losses = [row["loss"] for row in log]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = tiny(steps=100, warmup=10, decay=0.2, learning_rate=1.0)
+    rates = [training.learning_rate_at(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:81] == [1.0] * 72
+    assert rates[90] == pytest.approx(0.5) and rates[99] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("shift, share", [(1.0, 0.5), (3.0, 0.75)])
+def test_noise_levels_cover_the_range_and_shift_to_more_noise(shift, share):
+    t = TinyStage(tiny(shift=shift)).timesteps(4000, torch.Generator().manual_seed(0))
+    assert t.min() >= 0 and t.max() <= 999
+    assert (t >= 500).float().mean() == pytest.approx(share, abs=0.01)
+
+
+def test_captions_are_dropped_as_often_as_asked(monkeypatch):
+    config = tiny(caption_dropout=0.25, batch=400)
+    stage, seen = TinyStage(config), []
+    monkeypatch.setattr(stage.autoencoder, "encode", lambda video: torch.zeros(len(video), 1, 8, 1, 1))
+    monkeypatch.setattr(
+        nn.Module, "__call__", lambda module, *a: seen.append(a[2]) or torch.zeros_like(a[0]), raising=True
+    )
+    stage.forward(0, slice(None))
+    empty = (seen[0] == 0).all(dim=1)
+    assert empty.float().mean() == pytest.approx(0.25, abs=0.07)
+
+
+def test_image_to_video_uses_the_given_frame_through_attention_and_concatenation():
+    config = tiny("i2v")
+    for channels, name in ((8, "attention"), (16, "concatenation")):
+        torch.manual_seed(0)
+        model = training.VideoModel(replace(config.unet, in_channels=channels, attention_factors=(1,))).eval()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.05)
+        x, t = torch.randn(2, 8, 8, 8, 8), torch.tensor([500, 500])
+        tokens, fps = data.tokenize(["a red 7", "a blue 1"]), torch.tensor([10.0, 16.0])
+        frame = torch.randn(2, 8, 8, 8)
+        changed = frame.clone()
+        changed[0] += 1
+        difference = (
+            (model(x, t, tokens, fps, changed) - model(x, t, tokens, fps, frame)).abs().amax((1, 2, 3, 4))
+        )
+        assert difference[0] > 1e-4 and difference[1] == 0, name
+    with pytest.raises(ValueError, match="first_frame"):
+        model.context(tokens)
+
+
+def test_image_to_video_starts_from_text_to_video(tmp_path):
+    torch.manual_seed(0)
+    model = training.VideoModel(tiny().unet)
+    training.save_weights(tmp_path / "t2v.safetensors", model, {})
+    torch.manual_seed(1)
+    other = training.VideoModel(tiny("i2v").unet)
+    training.start_from(other, tmp_path / "t2v.safetensors")
+    first, given = (m.unet.encoder_blocks[0].convolution.weight for m in (other, model))
+    torch.testing.assert_close(first[:, :8], given, atol=1e-3, rtol=1e-3)
+    assert first[:, 8:].abs().max() == 0
+
+
+def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(tmp_path):
+    config = tiny()
+    result = run(config)
+    training.save_weights(tmp_path / "t2v.safetensors", result.model, training.card_of(config, result))
+    loaded = training.load_video_model("t2v", tmp_path)
+    for name, value in weights(result).items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    path = tmp_path / "t2v.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ValueError, match="hash"):
+        training.load_video_model("t2v", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"vdmlib\.train i2v"):
+        training.load_video_model("i2v", tmp_path)
+
+
+def test_configurations_from_names_files_and_changes(tmp_path):
+    file = tmp_path / "short.yaml"
+    file.write_text("stage: t2v\nsteps: 7\nunet: {model_channels: 64, channel_multipliers: [1, 2, 2]}\n")
+    config = train.read_config(str(file), ["batch=2", "unet.res_blocks=2"])
+    assert (config.steps, config.batch, config.unet.res_blocks) == (7, 2, 2)
+    assert config.unet.channel_multipliers == (1, 2, 2)
+    for name, changes, says in (
+        ("t3v", [], "t3v"),
+        ("t2v", ["step=3"], "step"),
+        ("t2v", ["steps"], "key=value"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            train.read_config(name, changes)
+
+
+def test_generation_is_deterministic_for_a_seed_and_follows_the_given_settings():
+    stage = TinyStage(tiny())
+    tokens, fps = data.tokenize(["a red 7 moving left slowly"]), torch.tensor([10.0])
+
+    def clip(**settings):
+        return training.generate(stage.trained, stage.autoencoder, tokens, fps, steps=4, **settings)
+
+    first = clip()
+    assert first.shape == (1, 8, 3, 64, 64) and first.abs().max() <= 1
+    assert torch.equal(first, clip()) and not torch.equal(first, clip(seed=1))
