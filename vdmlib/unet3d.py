@@ -83,20 +83,52 @@ class UNet3DConfig:
     activation_checkpointing: bool = False
 
     def __post_init__(self):
+        optional = ("head_channels", "heads", "context_channels", "image_tokens_per_frame")
+        counts = ("in_channels", "out_channels", "model_channels", "res_blocks", "spatial_depth", "temporal_depth")
+        for name in (*counts, "temporal_length", "text_tokens", *optional):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value > 0) and not (value is None and name in optional):
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1.")
+        if self.model_channels % 32:
+            raise ValueError(
+                f"model_channels is {self.model_channels}, but GroupNorm makes 32 groups: choose a multiple of 32."
+            )
+        if not (self.channel_multipliers and all(isinstance(m, int) and m > 0 for m in self.channel_multipliers)):
+            raise ValueError(
+                f"channel_multipliers is {self.channel_multipliers}, but needs a whole number of at least 1 for each "
+                f"level."
+            )
         if (self.head_channels is None) == (self.heads is None):
-            raise ValueError("Set either head_channels or heads, and the other one to None.")
-        for multiplier in self.channel_multipliers:
-            channels = multiplier * self.model_channels
-            if channels % 32:
-                raise ValueError(
-                    f"A level would have {channels} channels, but GroupNorm makes 32 groups: choose model_channels "
-                    f"(now {self.model_channels}) so that every level is a multiple of 32."
-                )
+            raise ValueError(
+                f"head_channels is {self.head_channels} and heads is {self.heads}, but one decides the other: set one "
+                f"of them, and the other to None."
+            )
+        for channels in (multiplier * self.model_channels for multiplier in self.channel_multipliers):
             if channels % (self.head_channels or self.heads):
-                raise ValueError(
-                    f"{channels} channels cannot be split into heads of {self.head_channels} channels "
-                    f"({self.heads} heads): choose a divisor."
-                )
+                heads = f"heads of {self.head_channels} channels" if self.head_channels else f"{self.heads} heads"
+                raise ValueError(f"A level of {channels} channels cannot be split into {heads}: choose a divisor.")
+        if any(factor not in (2**level for level in range(32)) for factor in self.attention_factors):
+            raise ValueError(
+                f"attention_factors is {self.attention_factors}, but the levels reduce the picture by 1, 2, 4, ...: "
+                f"name some of these."
+            )
+        if self.temporal_convolution not in (True, False, "spatial"):
+            raise ValueError(
+                f"temporal_convolution is {self.temporal_convolution!r}, but must be True, False or 'spatial'."
+            )
+        if not (isinstance(self.image_scale, int | float) or self.image_scale == "learned"):
+            raise ValueError(f"image_scale is {self.image_scale!r}, but must be a number or 'learned'.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, but must be a probability below 1.")
+        if self.context_channels is None and (self.image_attention or self.temporal_cross_attention):
+            raise ValueError(
+                "image_attention and temporal_cross_attention ask a context, but context_channels is None: give the "
+                "width of its tokens."
+            )
+        if self.temporal_image_attention and not (self.image_attention and self.temporal_cross_attention):
+            raise ValueError(
+                "temporal_image_attention also needs image_attention and temporal_cross_attention: set all three."
+            )
 
     @property
     def levels(self) -> int:
@@ -156,6 +188,10 @@ class UNet3DConfig:
 
         Knows VideoCrafter's and DynamiCrafter's parameters; any other raises a ``ValueError`` that names it.
         """
+        if not isinstance(params, Mapping):
+            raise TypeError(
+                f"The parameters are of type {type(params).__name__}, but must be a mapping: pass unet_config.params."
+            )
         given = dict(params)
         take = given.pop
         unset = -1  # The released code's word for "not given".
@@ -355,7 +391,8 @@ class UNet3D(nn.Module):
             context_channels=config.context_channels if config.temporal_cross_attention else None,
             max_distance=config.temporal_length if config.relative_positions else None,
             causal=config.causal_attention,
-            **self._dual(config.temporal_image_attention),
+            # Over time each pixel attends to all image tokens of its video.
+            **self._dual(config.temporal_image_attention) | {"image_tokens_per_frame": None},
         )
 
     def _dual(self, image_attention: bool) -> dict[str, Any]:
@@ -385,7 +422,7 @@ class UNet3D(nn.Module):
             fps: frames per second, one number or one for each video; ``None`` means ``config.default_fps``.
 
         Raises:
-            ValueError: for any shape that does not fit, in one sentence.
+            ValueError, TypeError: for anything that does not fit, in one sentence.
         """
         timesteps, fps = self._check(x, timesteps, context, fps)
         embedding = self.embedding(timesteps, fps)
@@ -410,7 +447,7 @@ class UNet3D(nn.Module):
     def prepare_context(self, context: Float[Tensor, "b m c"]) -> ContextCache:
         """Context tokens for repeated calls: each layer's keys and values are computed in the first one only."""
         self._check_context(context)
-        return ContextCache(context)
+        return context if isinstance(context, ContextCache) else ContextCache(context)
 
     def slice_attention(self, tokens_at_once: int | None) -> None:
         """Let every self-attention take about so many tokens at a time, in less memory; ``None`` for all at once."""
@@ -420,6 +457,7 @@ class UNet3D(nn.Module):
 
     def _check(self, x, timesteps, context, fps) -> tuple[Tensor, Tensor | None]:
         config = self.config
+        self._check_type("x", x)
         if x.ndim != 5 or x.shape[2] != config.in_channels:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but this network needs (batch, frames, {config.in_channels}, height, "
@@ -427,11 +465,15 @@ class UNet3D(nn.Module):
             )
         b, f, _, h, w = x.shape
         multiple = 2 ** (config.levels - 1)
-        if h % multiple or w % multiple or not (b and f and h and w):
+        if not x.numel():
+            raise ValueError(f"x has shape {tuple(x.shape)}, which is empty: pass at least one video of one frame.")
+        if h % multiple or w % multiple:
             raise ValueError(
                 f"The latents are {h} × {w}, but they are halved {config.levels - 1} times: make height and width "
                 f"multiples of {multiple}."
             )
+        if not isinstance(timesteps, Tensor):
+            raise TypeError(f"timesteps is of type {type(timesteps).__name__}, but must be a tensor.")
         if timesteps.shape not in ((b,), (b, f)):
             raise ValueError(
                 f"timesteps has shape {tuple(timesteps.shape)}, but needs one for each video, ({b},), or one for each "
@@ -444,10 +486,19 @@ class UNet3D(nn.Module):
         if not config.fps:
             return timesteps, None
         fps = config.default_fps if fps is None else fps
+        if not isinstance(fps, Tensor) and not (isinstance(fps, int | float) and fps > 0):
+            raise ValueError(f"fps is {fps!r}, but must be a number above 0, or a tensor with one for each video.")
         fps = fps.to(x.device) if isinstance(fps, Tensor) else torch.tensor(fps, device=x.device)
         if fps.shape not in ((), (b,)):
             raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({b},).")
         return timesteps, fps.expand(b)
+
+    def _check_type(self, name: str, value):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is of type {type(value).__name__}, but must be a tensor.")
+        dtype = self.conv_out.weight.dtype
+        if value.dtype != dtype and not (value.is_floating_point() and torch.is_autocast_enabled(value.device.type)):
+            raise TypeError(f"{name} is {value.dtype}, but the weights are {dtype}: convert one with .to(dtype).")
 
     def _check_context(self, context, batch: int | None = None):
         channels = self.config.context_channels
@@ -459,7 +510,9 @@ class UNet3D(nn.Module):
                 f"those of the empty prompt."
             )
         tokens = context.tokens if isinstance(context, ContextCache) else context
-        if tokens.ndim != 3 or tokens.shape[2] != channels or (batch is not None and tokens.shape[0] != batch):
+        self._check_type("context", tokens)
+        fits = tokens.ndim == 3 and tokens.shape[1] > 0 and tokens.shape[2] == channels
+        if not fits or (batch is not None and tokens.shape[0] != batch):
             raise ValueError(
                 f"context has shape {tuple(tokens.shape)}, but this network needs ({batch or 'batch'}, tokens, "
                 f"{channels}): one row of tokens for each video."
