@@ -12,7 +12,7 @@ COLAB_SETUP := $(COLAB)/.installed
 SITE := _build/html
 BOOK := $(SITE)/.built
 
-LIBRARY := $(shell find vdmlib -name '*.py' 2>/dev/null)
+LIBRARY := $(shell find vdmlib -type f -not -name '*.pyc')
 SOURCES := _config.yml _toc.yml tools/book_extension.py $(LIBRARY) \
 	$(shell find book -type f -not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*')
 PAGE = file://$(abspath $(SITE))/index.html

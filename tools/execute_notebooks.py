@@ -15,7 +15,7 @@ from hashlib import sha1
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -52,16 +52,14 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "book").glob("*.ipynb"))
 
 
-class _OnePython(KernelSpecManager):
-    """Knows a single kernel: the given Python, whatever kernels the user has installed."""
+def _kernel(python: str) -> type[AsyncKernelManager]:
+    """Starts kernels of the given Python, whatever kernels the user has installed."""
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
 
-    def __init__(self, python: str, **options):
-        super().__init__(**options)
-        self.python = python
+    class OnePython(AsyncKernelManager):
+        kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python")
 
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+    return OnePython
 
 
 def run(notebook: nbformat.NotebookNode, python: str = sys.executable, timeout: int = 900) -> None:
@@ -69,11 +67,10 @@ def run(notebook: nbformat.NotebookNode, python: str = sys.executable, timeout: 
 
     Raises nbclient's `CellExecutionError` when a cell fails that is not tagged `raises-exception`.
     """
-    manager = AsyncKernelManager(kernel_spec_manager=_OnePython(python))
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
             notebook,
-            km=manager,
+            kernel_manager_class=_kernel(python),
             timeout=timeout,
             resources={"metadata": {"path": folder}},
             store_widget_state=True,
