@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,22 @@ class NoiseSchedule:
     betas: Float[Tensor, "T"]
     scale: Float[Tensor, "T"]
     prediction: Prediction = "eps"
+
+    def __post_init__(self):
+        if self.betas.ndim != 1 or self.betas.shape != self.scale.shape or not len(self.betas):
+            raise ValueError(
+                f"betas has shape {tuple(self.betas.shape)} and scale {tuple(self.scale.shape)}, but both need one "
+                f"number for each level, (T,)."
+            )
+        if not ((self.betas >= 0) & (self.betas <= 1)).all():
+            raise ValueError(
+                f"betas run from {float(self.betas.min()):g} to {float(self.betas.max()):g}, but must lie between 0 "
+                f"and 1: check where the schedule starts and ends."
+            )
+        if self.prediction not in get_args(Prediction):
+            raise ValueError(
+                f"prediction is {self.prediction!r}, but must be one of {', '.join(get_args(Prediction))}."
+            )
 
     @property
     def alphas_cumprod(self) -> Float[Tensor, "T"]:
@@ -94,17 +110,24 @@ class NoiseSchedule:
 
     def coefficients(self, t: Int[Tensor, "b"] | Int[Tensor, "b f"], like: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t · scale_t and √(1 − ᾱ_t), shaped to multiply videos like ``like``, (b, f, c, h, w)."""
-        if t.shape != like.shape[: t.ndim]:
+        kept = self.alphas_cumprod
+        return self._at(t, kept.sqrt() * self.scale, like), self._at(t, (1 - kept).sqrt(), like)
+
+    def _at(self, t: Tensor, values: Float[Tensor, "T"], like: Tensor) -> Tensor:
+        if not isinstance(t, Tensor) or t.is_floating_point() or t.dtype == torch.bool:
+            given = t.dtype if isinstance(t, Tensor) else f"of type {type(t).__name__}"
+            raise TypeError(f"t is {given}, but must be a tensor of whole numbers, one for each video or frame.")
+        if t.ndim not in (1, 2) or t.shape != like.shape[: t.ndim]:
             raise ValueError(
                 f"t has shape {tuple(t.shape)}, but the data {tuple(like.shape)}: pass one t for each video or frame."
             )
+        if not like.is_floating_point():
+            raise TypeError(
+                f"The data are {like.dtype}, but noise needs floating point numbers: convert with .float()."
+            )
         if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < len(self):
             raise ValueError(f"t runs from {int(t.min())} to {int(t.max())}, but must be in 0 ... {len(self) - 1}.")
-        index = t.cpu()
-        shape = (*t.shape, *(1,) * (like.ndim - t.ndim))
-        kept = self.alphas_cumprod[index]
-        signal, noise = kept.sqrt() * self.scale[index], (1 - kept).sqrt()
-        return signal.to(like).reshape(shape), noise.to(like).reshape(shape)
+        return values[t.cpu()].to(like).reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
 
     def add_noise(
         self,
@@ -113,6 +136,7 @@ class NoiseSchedule:
         t: Int[Tensor, "b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """The forward process in one step: data and noise mixed at level ``t``, one for each video or frame."""
+        _check_noise(x0, noise)
         signal, sigma = self.coefficients(t, x0)
         return signal * x0 + sigma * noise
 
@@ -123,13 +147,14 @@ class NoiseSchedule:
         t: Int[Tensor, "b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """What the network should output at level ``t``, by ``prediction``."""
+        _check_noise(x0, noise)
         if self.prediction == "eps":
             return noise
-        signal, sigma = self.coefficients(t, x0)
-        kept = (1 - sigma**2).sqrt()
-        if self.prediction == "v":
-            return kept * noise - sigma * (signal / kept) * x0
-        return (signal / kept) * x0
+        scaled = self._at(t, self.scale, x0) * x0
+        if self.prediction == "x0":
+            return scaled
+        kept = self.alphas_cumprod
+        return self._at(t, kept.sqrt(), x0) * noise - self._at(t, (1 - kept).sqrt(), x0) * scaled
 
     def snr(self) -> Float[Tensor, "T"]:
         """Signal-to-noise ratio of each level, for data of variance one."""
@@ -141,12 +166,23 @@ class NoiseSchedule:
         Like the released sampler this makes more than ``steps`` levels where T is no multiple of ``steps``; where the
         last one would lie outside the schedule (the released sampler then fails) it raises ``ValueError``.
         """
-        if not 1 <= steps <= len(self):
-            raise ValueError(f"{steps} steps were asked for, but the schedule has {len(self)} levels: use 1 to those.")
+        if not isinstance(steps, int) or not 1 <= steps <= len(self):
+            raise ValueError(f"steps is {steps!r}, but the schedule has {len(self)} levels: {self.fitting_steps}.")
         levels = [t + 1 for t in range(0, len(self), len(self) // steps)]
         if levels[-1] >= len(self):
             raise ValueError(
-                f"{steps} steps would visit level {levels[-1]} of {len(self)} (counted from 0): use a number of "
-                f"steps that divides {len(self)}, such as 10, 20, 25 or 50."
+                f"steps is {steps}, but would visit level {levels[-1]} of {len(self)} (counted from 0): "
+                f"{self.fitting_steps}."
             )
         return levels
+
+    @property
+    def fitting_steps(self) -> str:
+        """Advice for messages: the numbers of steps that divide the schedule's length."""
+        fitting = [str(steps) for steps in range(1, len(self)) if len(self) % steps == 0]
+        return f"use one of {', '.join(fitting)}" if fitting else "use a longer schedule"
+
+
+def _check_noise(x0: Tensor, noise: Tensor):
+    if x0.shape != noise.shape:
+        raise ValueError(f"The data have shape {tuple(x0.shape)}, but the noise {tuple(noise.shape)}: make them equal.")

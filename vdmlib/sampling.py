@@ -1,5 +1,6 @@
 """The denoising process: DDIM with classifier-free guidance (chapters 1 and 10)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -96,6 +97,8 @@ def sample_ddim(
     Raises:
         ValueError: for settings that do not fit, in one sentence.
     """
+    if not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale is {guidance_scale}, but must be a finite number, such as 1 or 12.")
     guided = guidance_scale != 1.0
     if guided and uncond_context is None:
         raise ValueError(
@@ -108,13 +111,26 @@ def sample_ddim(
             f"context has shape {given} and uncond_context {tuple(uncond_context.shape)}, but guidance compares the "
             f"two: make them equally long."
         )
+    # Checked here, since the network sees both halves of the guidance as one batch.
+    if context is not None and len(context) != len(noise):
+        raise ValueError(
+            f"context has shape {tuple(context.shape)}, but the noise {tuple(noise.shape)}: make the batches equal."
+        )
+    if isinstance(fps, Tensor) and fps.shape not in ((), noise.shape[:1]):
+        raise ValueError(
+            f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({len(noise)},)."
+        )
+    if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
+        raise ValueError(
+            f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."
+        )
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta is {eta}, but must lie between 0 (deterministic) and 1 (as noisy as DDPM).")
     plan = ddim_coefficients(schedule, steps, eta)
     if len(plan["timesteps"]) != steps:
         raise ValueError(
-            f"{steps} steps were asked for, but evenly spaced over {len(schedule)} levels they would become "
-            f"{len(plan['timesteps'])}: use a number that divides {len(schedule)}, such as 10, 20, 25 or 50."
+            f"steps is {steps}, but evenly spaced over {len(schedule)} levels they would become "
+            f"{len(plan['timesteps'])}: {schedule.fitting_steps}."
         )
     if step_noise is not None and step_noise.shape != (steps, *noise.shape):
         raise ValueError(f"step_noise has shape {tuple(step_noise.shape)}, but needs {(steps, *noise.shape)}.")
@@ -135,6 +151,10 @@ def sample_ddim(
         if callback is not None:
             callback(SamplingStep(i, plan["timesteps"][i], x, x0))
     return x
+
+
+def _without_channels(video: Tensor) -> tuple[int, ...]:
+    return (*video.shape[:2], *video.shape[3:])
 
 
 def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:

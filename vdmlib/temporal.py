@@ -35,15 +35,22 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     Only the middle time step of the kernel is non-zero, so a pretrained picture network starts as the same network
     on videos, and learns to look at neighbouring frames from there.
     """
-    if frames % 2 == 0:
+    if type(convolution) is not nn.Conv2d:
+        raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
+    if frames % 2 == 0 or frames < 1:
         raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
+    # Padding may also be "same" or "valid".
+    padding = {"same": "same", "valid": (frames // 2, 0, 0)}.get(convolution.padding)
     inflated = nn.Conv3d(
         convolution.in_channels,
         convolution.out_channels,
         (frames, *convolution.kernel_size),
         stride=(1, *convolution.stride),
-        padding=(frames // 2, *convolution.padding),
+        padding=padding or (frames // 2, *convolution.padding),
+        dilation=(1, *convolution.dilation),
+        groups=convolution.groups,
         bias=convolution.bias is not None,
+        padding_mode=convolution.padding_mode,
     ).to(convolution.weight)
     with torch.no_grad():
         inflated.weight.zero_()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -486,7 +487,7 @@ class UNet3D(nn.Module):
         if not config.fps:
             return timesteps, None
         fps = config.default_fps if fps is None else fps
-        if not isinstance(fps, Tensor) and not (isinstance(fps, int | float) and fps > 0):
+        if not isinstance(fps, Tensor) and not (isinstance(fps, Real) and fps > 0):
             raise ValueError(f"fps is {fps!r}, but must be a number above 0, or a tensor with one for each video.")
         fps = fps.to(x.device) if isinstance(fps, Tensor) else torch.tensor(fps, device=x.device)
         if fps.shape not in ((), (b,)):
