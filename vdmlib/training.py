@@ -69,9 +69,8 @@ class TrainingConfig:
         caption_dropout: the share of captions replaced by the empty one, for classifier-free guidance.
         shift: 1 draws all noise levels alike, more draws high noise more often, by t → shift·t / (1 + (shift − 1)·t).
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
-        unet: the denoiser.
+        unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
         text_layers: transformer layers of the text encoder, over the words' embeddings.
-        concat_first_frame: I2V only: the latent of the given frame beside the noisy ones (DynamiCrafter).
         init_from: weights to start from (.safetensors), such as a text-to-video model for "i2v".
         checkpoint_seconds: how much a kill may cost.
         sample_every: steps between sample sheets.
@@ -92,7 +91,6 @@ class TrainingConfig:
     snr_cap: float | None = None
     unet: UNet3DConfig = field(default_factory=small_unet)
     text_layers: int = 0
-    concat_first_frame: bool = True
     init_from: str | None = None
     checkpoint_seconds: float = 40.0
     log_every: int = 50
@@ -120,9 +118,9 @@ class TrainingConfig:
 
 CONFIGS: dict[str, TrainingConfig] = {
     "autoencoder": TrainingConfig(
-        stage="autoencoder", steps=2000, batch=64, learning_rate=3e-3, decay=0.6, ema=0.99
+        stage="autoencoder", steps=560, batch=32, learning_rate=3e-3, decay=0.6, ema=0.99
     ),
-    "judge": TrainingConfig(stage="judge", steps=800, batch=64, decay=0.6, ema=0.98),
+    "judge": TrainingConfig(stage="judge", steps=500, batch=64, decay=0.6, ema=0.98),
     "t2v": TrainingConfig(),
     "i2v": TrainingConfig(stage="i2v", unet=small_unet(image_attention=True, in_channels=16)),
 }
@@ -650,11 +648,17 @@ def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any]):
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
+FOR_DENOISERS = ("unet", "text_layers", "stills", "caption_dropout", "shift", "snr_cap")
+
+
 def card_of(config: TrainingConfig, result: Result) -> dict[str, Any]:
     """What is worth knowing about trained weights, apart from the judge's numbers."""
+    settings = asdict(config)
+    if config.stage in ("autoencoder", "judge"):
+        settings = {k: v for k, v in settings.items() if k not in FOR_DENOISERS}
     return {
         "command": " ".join(["python -m vdmlib.train", *sys.argv[1:]]),
-        "config": asdict(config),
+        "config": settings,
         "torch": torch.__version__,
         "steps": result.log[-1]["step"] if result.log else 0,
         "parameters": sum(p.numel() for p in result.model.parameters()),
@@ -692,6 +696,54 @@ def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoMo
     card = read_card(name, folder)
     config = TrainingConfig.from_mapping(card["config"])
     return _load(name, VideoModel(config.unet, config.text_layers), folder)
+
+
+def load_classifier(folder: str | Path = WEIGHTS) -> nn.Module:
+    """The judge's shipped digit classifier."""
+    from .judge import DigitClassifier
+
+    read_card("judge", folder)
+    return _load("judge", DigitClassifier(), folder)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A text encoder, denoiser and autoencoder that make a clip from a caption.
+
+    Example::
+
+        model = vdmlib.training.load_pretrained()
+        video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
+    """
+
+    video_model: VideoModel
+    autoencoder: Autoencoder
+    card: dict[str, Any]
+
+    def generate(
+        self,
+        captions: Sequence[str],
+        fps: float | Sequence[float] = 10.0,
+        first_frame: Float[Tensor, "b 3 h w"] | None = None,
+        guidance_scale: float | None = None,
+        **settings,
+    ) -> Float[Tensor, "b f 3 h w"]:
+        """Clips for captions; see :func:`generate`. ``guidance_scale=None`` takes what was best in validation."""
+        rates = list(fps) if isinstance(fps, Sequence) else [fps] * len(captions)
+        return generate(
+            self.video_model,
+            self.autoencoder,
+            data.tokenize(captions),
+            torch.tensor([float(rate) for rate in rates]),
+            first_frame,
+            guidance_scale=self.card.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale,
+            **settings,
+        )
+
+
+def load_pretrained(name: str = "t2v", folder: str | Path = WEIGHTS) -> Pretrained:
+    """The shipped small model, ready to sample; ``name`` is "t2v" or "i2v"."""
+    return Pretrained(load_video_model(name, folder), load_autoencoder(folder), read_card(name, folder))
 
 
 def start_from(model: nn.Module, path: str | Path):
