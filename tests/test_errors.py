@@ -102,7 +102,7 @@ STEPS = "use one of 1, 2, 4, 5, 8, 10, 20, 25, 40, 50,"
 # What is done, which exception it ends in, and what its sentence must name: the given and the needed.
 BAD = {
     "x_without_batch": (forward(x=torch.zeros(3, 4, 8, 4)), ValueError, "x has shape (3, 4, 8, 4)", "frames, 4"),
-    "x_with_channels_first": (forward(x=torch.zeros(2, 4, 3, 8, 4)), ValueError, "(2, 4, 3, 8, 4)", "frames come before"),
+    "x_with_channels_first": (forward(x=torch.zeros(2, 4, 3, 8, 4)), ValueError, "(2, 4, 3, 8, 4)", "the frames"),
     "x_without_the_given_frame": (
         forward("dynamicrafter_512", x=torch.zeros(2, 3, 4, 8, 4)), ValueError, "(2, 3, 4, 8, 4)", "frames, 8",
     ),
@@ -221,7 +221,12 @@ BAD = {
     "sample_with_fps_of_other_batch": (sample(fps=torch.ones(3), **GUIDED), ValueError, "(3,)", "(2,)"),
     "sample_with_given_frames_of_other_batch": (
         # Twice the batch, as the network sees it: must not be mistaken for both halves of the guidance.
-        sample("dynamicrafter_512", concat=torch.zeros(4, 3, 4, 8, 4)),
+        sample(
+            "dynamicrafter_512",
+            concat=torch.zeros(4, 3, 4, 8, 4),
+            guidance_scale=5.0,
+            uncond_context=torch.zeros(2, 11, 24),
+        ),
         ValueError, "(4, 3, 4, 8, 4)", "(2, 3, 4, 8, 4)",
     ),
     "sample_with_one_given_frame": (
