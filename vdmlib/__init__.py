@@ -8,6 +8,9 @@ from .attention import Attention, ContextCache, FeedForward, SpatialTransformer,
 from .conditioning import ImageProjection, Resampler
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
+from .memory import MemoryOptions, estimate_memory
+from .pipeline import VideoCrafterPipeline, save_video
+from .releases import Release
 from .resnet import Downsample, ResBlock, Upsample
 from .sampling import SamplingStep, sample_ddim
 from .temporal import TemporalConvBlock
@@ -19,7 +22,9 @@ __all__ = [
     "Downsample",
     "FeedForward",
     "ImageProjection",
+    "MemoryOptions",
     "NoiseSchedule",
+    "Release",
     "ResBlock",
     "Resampler",
     "SamplingStep",
@@ -30,8 +35,11 @@ __all__ = [
     "UNet3D",
     "UNet3DConfig",
     "Upsample",
+    "VideoCrafterPipeline",
     "checkpoints",
     "dimension_table",
+    "estimate_memory",
     "sample_ddim",
+    "save_video",
     "sinusoidal_embedding",
 ]
