@@ -41,8 +41,7 @@ unit: $(SETUP)  ## test the library against golden numbers, and the rules for no
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
 
 notebook-outputs: $(SETUP)  ## run every notebook and compare with its stored outputs
-	$(BIN)/pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 \
-		-p no:cacheprovider book
+	$(BIN)/pytest -q --nbval --nbval-current-env --nbval-cell-timeout 600 book
 
 browser: $(BOOK)  ## test the built book in Chromium
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser
@@ -64,7 +63,7 @@ $(SETUP): requirements.txt constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed; none was found on the PATH." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/colab_environment.py $(LIBRARY) $(SETUP)
@@ -72,5 +71,5 @@ $(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/colab_environment.py
 	touch $@
 
 $(BOOK): $(SETUP) $(SOURCES)
-	$(BIN)/jupyter-book build . --all -W --keep-going -n --quiet
+	$(BIN)/jupyter-book build . --all -W --keep-going -n --quiet > /dev/null
 	touch $@
