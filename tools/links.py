@@ -26,7 +26,11 @@ SLOTS = {
     "CITATION.cff": (rf'^repository-code: "{REPOSITORY}"', rf'^url: "{SITE}'),
     "README.md": (rf"git clone {REPOSITORY}", SITE),
 }
-EVERYWHERE = (rf"colab\.research\.google\.com/github/{NAME}/blob/", rf"git\+{REPOSITORY}")
+EVERYWHERE = (
+    rf"colab\.research\.google\.com/github/{NAME}/blob/",
+    rf"git\+{REPOSITORY}",
+    rf"git clone {REPOSITORY}",
+)
 
 
 def address(root: Path = ROOT) -> str:
