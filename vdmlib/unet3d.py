@@ -412,7 +412,7 @@ class UNet3D(nn.Module):
         x: Float[Tensor, "b f c_in h w"],
         timesteps: Num[Tensor, "b"] | Num[Tensor, "b f"],
         context: Float[Tensor, "b m c2"] | ContextCache | None = None,
-        fps: int | float | Num[Tensor, "b"] | None = None,
+        fps: int | float | Num[Tensor, ""] | Num[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b f c_out h w"]:
         """Predict the noise (or whatever the network was trained to predict) in ``x``.
 
