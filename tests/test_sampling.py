@@ -1,0 +1,394 @@
+"""The sampler against exact answers, and what in a network may influence what."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from einops import rearrange
+from golden_numbers import relative_error
+from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
+from torch import Tensor, nn
+
+import vdmlib
+from vdmlib import NoiseSchedule, TemporalTransformer, sample_ddim
+from vdmlib.attention import Attention
+
+VIDEO = (2, 3, 4, 8, 4)
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape or VIDEO, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# The sampler with a denoiser that is known exactly
+
+
+@dataclass
+class Gaussian:
+    """The best possible denoiser of data x0 ~ N(mean, std²), every number by itself: its posterior in closed form."""
+
+    schedule: NoiseSchedule
+    mean: float = 0.7
+    std: float = 0.0
+
+    def kept(self, level: int) -> float:
+        return float(self.schedule.alphas_cumprod[level].float())  # As the sampler reads it.
+
+    def marginal(self, level: int) -> tuple[float, float, float, float]:
+        """Mean and standard deviation of the noisy data; how much of x0 and of the noise are in them."""
+        kept = self.kept(level)
+        signal, sigma = kept**0.5 * float(self.schedule.scale[level]), (1 - kept) ** 0.5
+        return signal * self.mean, (signal**2 * self.std**2 + sigma**2) ** 0.5, signal, sigma
+
+    def __call__(self, x: Tensor, timesteps: Tensor, context=None, fps=None) -> Tensor:
+        level = int(timesteps[0])
+        mean, std, signal, sigma = self.marginal(level)
+        eps = sigma * (x - mean) / std**2
+        scaled_x0 = (self.mean + signal * self.std**2 * (x - mean) / std**2) * float(self.schedule.scale[level])
+        kept = self.kept(level)
+        v = kept**0.5 * eps - (1 - kept) ** 0.5 * scaled_x0
+        return {"eps": eps, "x0": scaled_x0, "v": v}[self.schedule.prediction]
+
+
+SCHEDULES = {
+    "rescaled": NoiseSchedule.videocrafter2(),
+    "rescaled_more": NoiseSchedule.videocrafter1_t2v_1024(),
+    "plain": NoiseSchedule.videocrafter1_t2v_512(),
+    "cosine": NoiseSchedule.cosine(),
+}
+every_schedule = pytest.mark.parametrize("kind", SCHEDULES)
+
+
+def sample(denoiser: Gaussian, start: Tensor, **settings) -> Tensor:
+    return sample_ddim(denoiser, denoiser.schedule, start, progress=False, **settings)
+
+
+@every_schedule
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_data_of_one_value_are_found_exactly_in_any_number_of_steps(kind, steps):
+    """Then the noise in x is known exactly at every level, and what is left at level 0 is known too."""
+    denoiser = Gaussian(SCHEDULES[kind])
+    start = noise(dtype=torch.float64)
+    first = denoiser.schedule.ddim_timesteps(steps)[-1]
+    mean, std, _, _ = denoiser.marginal(first)
+    last_mean, last_std, _, _ = denoiser.marginal(0)
+    expected = last_mean + last_std * (start - mean) / std
+    clean = []
+    result = sample(denoiser, start, steps=steps, callback=lambda step: clean.append(step.x0))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-9)
+    for x0 in clean:
+        torch.testing.assert_close(x0, torch.full_like(start, 0.7), rtol=0, atol=1e-9)
+
+
+@every_schedule
+def test_more_steps_come_closer_to_the_exact_flow(kind):
+    """DDIM follows a flow that takes each quantile of the noisy data to the same quantile of the clean data."""
+    denoiser = Gaussian(SCHEDULES[kind], std=0.5)
+    start, errors = noise(dtype=torch.float64), []
+    for steps in (20, 100, 500):
+        mean, std, _, _ = denoiser.marginal(denoiser.schedule.ddim_timesteps(steps)[-1])
+        last_mean, last_std, _, _ = denoiser.marginal(0)
+        expected = last_mean + last_std * (start - mean) / std
+        errors.append(float((sample(denoiser, start, steps=steps) - expected).abs().max()))
+    assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[2] < 0.02
+
+
+@every_schedule
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_samples_have_the_distribution_of_the_data(kind, eta):
+    denoiser = Gaussian(SCHEDULES[kind], std=0.5)
+    first = denoiser.marginal(denoiser.schedule.ddim_timesteps(250)[-1])
+    start = first[0] + first[1] * noise(4, 4, 4, 32, 32, dtype=torch.float64)
+    result = sample(denoiser, start, steps=250, eta=eta, generator=torch.Generator().manual_seed(1))
+    mean, std, _, _ = denoiser.marginal(0)
+    assert float(result.mean()) == pytest.approx(mean, abs=0.01)
+    assert float(result.std()) == pytest.approx(std, rel=0.04)  # With noise, 250 steps are a little too narrow.
+
+
+@every_schedule
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_all_predictions_sample_the_same(kind, prediction):
+    schedule, start = SCHEDULES[kind], noise(dtype=torch.float64)
+    settings = dict(steps=20, eta=1.0, step_noise=noise(20, *VIDEO, seed=1, dtype=torch.float64))
+    by_eps = sample(Gaussian(schedule, std=0.5), start, **settings)
+    other = sample(Gaussian(replace(schedule, prediction=prediction), std=0.5), start, **settings)
+    torch.testing.assert_close(other, by_eps, rtol=0, atol=1e-9)
+
+
+@every_schedule
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_targets_are_what_the_sampler_takes_apart_again(kind, prediction):
+    """At every level, and finite there in single precision."""
+    schedule = replace(SCHEDULES[kind], prediction=prediction)
+    t = torch.arange(len(schedule))
+    x0, eps = noise(1000, 1, 1, 2, 2), noise(1000, 1, 1, 2, 2, seed=1)
+    x, target = schedule.add_noise(x0, eps, t), schedule.target(x0, eps, t)
+    assert target.isfinite().all()
+    for level in (0, 1, 250, 600, 981, 999):
+        kept = float(schedule.alphas_cumprod[level])
+        parts = vdmlib.sampling.split_prediction(schedule, target[level].double(), x[level].double(), kept)
+        # What is left of the noise or the data at either end cannot be told to more digits than x has.
+        torch.testing.assert_close(parts[0], eps[level].double(), rtol=0, atol=1e-6 + 1e-6 / (1 - kept) ** 0.5)
+        scaled = schedule.scale[level] * x0[level].double()
+        torch.testing.assert_close(parts[1], scaled, rtol=0, atol=1e-6 + 1e-6 / kept**0.5)
+
+
+# Settings of the sampler
+
+
+@dataclass
+class Recorder:
+    """A network that records its calls. Its output depends on all that it is given."""
+
+    calls: list[dict] = field(default_factory=list)
+
+    def __call__(self, x: Tensor, timesteps: Tensor, context=None, fps=None) -> Tensor:
+        self.calls.append(dict(x=x.clone(), timesteps=timesteps, context=context, fps=fps))
+        mean = context.mean(dim=(1, 2)) + (0 if fps is None else torch.as_tensor(fps) / 100)
+        return 0.1 * x[:, :, :4] + mean.reshape(-1, 1, 1, 1, 1) + timesteps.reshape(-1, 1, 1, 1, 1) / 2000
+
+
+CONTEXT, UNCONDITIONAL = noise(2, 5, 24, seed=5), noise(2, 5, 24, seed=6)
+
+
+def record(**settings) -> tuple[Tensor, list[dict]]:
+    recorder = Recorder()
+    given = dict(context=CONTEXT, steps=5, fps=8, progress=False) | settings
+    return sample_ddim(recorder, NoiseSchedule.videocrafter2(), noise(), **given), recorder.calls
+
+
+def test_seeds_reproduce_and_leave_the_global_generator_alone():
+    state = torch.get_rng_state()
+    results = [record(eta=1.0, generator=torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1)]
+    assert torch.equal(results[0], results[1]) and relative_error(results[2], results[0]) > 0.01
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    one = record(eta=1.0)[0]
+    torch.manual_seed(7)
+    assert torch.equal(record(eta=1.0)[0], one)
+
+
+def test_a_run_can_be_replayed_from_its_noise():
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.stack([torch.randn(VIDEO, generator=generator) for _ in range(5)])
+    result = record(eta=0.8, generator=torch.Generator().manual_seed(3))[0]
+    assert torch.equal(record(eta=0.8, step_noise=drawn)[0], result)
+    assert relative_error(record(eta=0.8, step_noise=drawn.flip(0))[0], result) > 0.01
+
+
+def test_without_eta_no_noise_is_drawn():
+    state = torch.get_rng_state()
+    assert torch.equal(record()[0], record(generator=torch.Generator().manual_seed(1))[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_callback_sees_every_step_in_order():
+    seen = []
+    start = noise()
+    result, calls = record(callback=lambda step: seen.append((step, step.x.clone(), step.x0.clone())))
+    assert [step.index for step, _, _ in seen] == [0, 1, 2, 3, 4]
+    assert [step.timestep for step, _, _ in seen] == [801, 601, 401, 201, 1]
+    assert [call["timesteps"].tolist() for call in calls] == [[t, t] for t in (801, 601, 401, 201, 1)]
+    assert torch.equal(seen[-1][1], result)
+    for step, x, x0 in seen:
+        assert torch.equal(step.x, x) and torch.equal(step.x0, x0), "nothing is overwritten later"
+    for call, before in zip(calls, [start, *(x for _, x, _ in seen)], strict=False):
+        assert torch.equal(call["x"], before)
+
+
+def test_progress_is_shown_or_not(capsys):
+    record(progress=False)
+    assert capsys.readouterr() == ("", "")
+    record(progress=True)
+    out, err = capsys.readouterr()
+    assert not out and "5/5" in err
+
+
+def test_a_guidance_scale_of_one_never_asks_the_unconditional_half():
+    result, calls = record(uncond_context=UNCONDITIONAL * float("nan"))
+    assert len(calls) == 5 and all(torch.equal(call["context"], CONTEXT) for call in calls)
+    assert result.isfinite().all() and torch.equal(result, record()[0])
+
+
+@pytest.mark.parametrize("fps", [8, torch.tensor(8), torch.tensor([8, 24]), None])
+def test_guidance_asks_both_halves(fps):
+    """In one batch or two calls: each video with its own context and fps, and the same result."""
+    settings = dict(uncond_context=UNCONDITIONAL, guidance_scale=7.0, fps=fps)
+    together, one = record(**settings)
+    apart, two = record(**settings, guidance_in_one_batch=False)
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
+    assert len(one) == 5 and len(two) == 10
+    for both, without, with_prompt in zip(one, two[::2], two[1::2], strict=True):
+        assert torch.equal(both["context"], torch.cat([UNCONDITIONAL, CONTEXT]))
+        assert torch.equal(without["context"], UNCONDITIONAL) and torch.equal(with_prompt["context"], CONTEXT)
+        torch.testing.assert_close(both["x"], torch.cat([without["x"], with_prompt["x"]]), rtol=1e-4, atol=1e-4)
+        assert without["fps"] is fps and with_prompt["fps"] is fps
+        many = isinstance(fps, Tensor) and fps.ndim == 1
+        assert both["fps"].tolist() == [8, 24, 8, 24] if many else both["fps"] is fps
+
+
+def test_guidance_extrapolates_from_unconditional_to_conditional():
+    by_scale = [record(uncond_context=UNCONDITIONAL, guidance_scale=scale)[0] for scale in (0.0, 3.0)]
+    without, with_prompt = record(context=UNCONDITIONAL)[0], record()[0]
+    torch.testing.assert_close(by_scale[0], without)
+    # The recorder and DDIM are linear in the context's mean.
+    torch.testing.assert_close(by_scale[1], without + 3 * (with_prompt - without), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_given_channels_are_put_beside_the_noisy_ones_in_every_call(one_batch):
+    given = noise(2, 3, 2, 8, 4, seed=9)
+    settings = dict(concat=given, uncond_context=UNCONDITIONAL, guidance_scale=7.0, guidance_in_one_batch=one_batch)
+    result, calls = record(**settings)
+    assert torch.equal(result, record(**settings | {"concat": None})[0]), "the recorder does not look at them"
+    for call in calls:
+        assert torch.equal(call["x"][:, :, 4:], torch.cat([given] * (2 if one_batch else 1)))
+
+
+def test_the_start_is_not_changed():
+    start = noise()
+    sample_ddim(Recorder(), NoiseSchedule.linear(), start, context=CONTEXT, steps=5, eta=1.0, progress=False)
+    assert torch.equal(start, noise())
+
+
+@pytest.mark.parametrize("one_batch", [True, False])
+def test_a_network_computes_the_contexts_keys_once_a_run(one_batch):
+    net = tiny_network(tiny_config())
+    calls = []
+    layers = [m for name, m in modules(net, Attention).items() if "spatial" in name and "cross" in name]
+    for layer in layers:
+        layer.to_k.register_forward_hook(lambda *_: calls.append(1))
+    settings = dict(context=CONTEXT, uncond_context=UNCONDITIONAL, guidance_scale=7.0, steps=4, progress=False)
+    sample_ddim(net, NoiseSchedule.videocrafter2(), noise(), guidance_in_one_batch=one_batch, **settings)
+    assert len(calls) == len(layers) * (1 if one_batch else 2)
+
+
+def test_sampling_records_no_gradients():
+    net = tiny_network(tiny_config())
+    result = sample_ddim(net, NoiseSchedule.linear(), noise(), context=CONTEXT, steps=1, progress=False)
+    assert not result.requires_grad and all(p.grad is None for p in net.parameters())
+
+
+# What influences what
+
+
+def run(net: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return net(**inputs)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_videos_of_a_batch_do_not_influence_one_another(option):
+    net = tiny_network(tiny_config(option))
+    inputs = tiny_inputs(net.config)
+    together = run(net, inputs)
+    alone = torch.cat([run(net, {name: value[i : i + 1] for name, value in inputs.items()}) for i in range(2)])
+    assert relative_error(together, alone) < 1e-5
+    assert relative_error(together[:1], together[1:]) > 0.1
+
+
+@pytest.mark.parametrize(
+    "changes, sees_order",
+    [
+        (dict(temporal_convolution=False), False),
+        (dict(), True),
+        (dict(temporal_convolution="spatial"), True),
+        (dict(temporal_convolution=False, relative_positions=True), True),
+        (dict(temporal_convolution=False, causal_attention=True), True),
+        (dict(temporal_convolution=False, temporal_cross_attention=True), False),
+    ],
+)
+def test_the_order_of_the_frames_is_seen_by_convolutions_distances_and_masks_alone(changes, sees_order):
+    net = tiny_network(tiny_config(**changes))
+    inputs = tiny_inputs(net.config, frames=4)
+    inputs["timesteps"] = torch.tensor([[1, 200, 500, 900], [300, 300, 20, 999]])
+    order = torch.tensor([2, 0, 3, 1])
+    moved = run(net, inputs | {"x": inputs["x"][:, order], "timesteps": inputs["timesteps"][:, order]})
+    error = relative_error(moved, run(net, inputs)[:, order])
+    assert error > 1e-2 if sees_order else error < 1e-5
+
+
+def test_without_layers_over_time_each_frame_stands_alone():
+    net = tiny_network(
+        tiny_config("no_temporal_attention", temporal_convolution=False, initial_temporal_attention=False)
+    )
+    inputs = tiny_inputs(net.config)
+    inputs["timesteps"] = torch.tensor([[1, 200, 500], [300, 300, 20]])
+    before = run(net, inputs)
+    inputs["x"][:, 1] += 1
+    inputs["timesteps"][:, 1] += 50
+    after = run(net, inputs)
+    assert torch.equal(after[:, [0, 2]], before[:, [0, 2]]) and relative_error(after[:, 1], before[:, 1]) > 0.1
+
+
+@pytest.mark.parametrize("option", ["videocrafter2", "videocrafter1_t2v_512", "videocrafter1_i2v"])
+def test_released_temporal_transformers_do_not_see_the_context(option):
+    net = tiny_network(tiny_config(option))
+    context, other = (tiny_inputs(net.config, seed=seed)["context"] for seed in (1, 2))
+    for layer in modules(net, TemporalTransformer).values():
+        x = noise(2, 3, layer.norm.num_channels, 4, 2)
+        assert torch.equal(run(layer, dict(x=x, context=context)), run(layer, dict(x=x, context=other)))
+
+
+def test_temporal_cross_attention_sees_the_context_of_its_video():
+    net = tiny_network(tiny_config("temporal_cross_attention"))
+    context = tiny_inputs(net.config)["context"]
+    other = torch.cat([context[:1] + 1, context[1:]])
+    for layer in modules(net, TemporalTransformer).values():
+        x = noise(2, 3, layer.norm.num_channels, 4, 2)
+        before, after = run(layer, dict(x=x, context=context)), run(layer, dict(x=x, context=other))
+        assert torch.equal(before[1], after[1])
+        moved = rearrange((before[0] - after[0]).abs(), "f c h w -> f h w c").amax(dim=-1)
+        assert (moved > 1e-4).all(), "every pixel of every frame"
+
+
+def test_image_tokens_reach_their_own_frame_where_there_are_enough_for_each():
+    net = tiny_network(tiny_config("dynamicrafter_512"))
+    layer = net.middle["spatial_transformer"]
+    x = noise(2, 3, layer.norm.num_channels, 4, 2)
+    text = net.config.text_tokens
+    for tokens, reached in ((6, [False, True, False]), (7, [True, True, True])):
+        context = noise(2, text + tokens, 24)
+        other = context.clone()
+        other[:, text + 2 : text + 4] += 1
+        moved = run(layer, dict(x=x, context=context)) - run(layer, dict(x=x, context=other))
+        assert [bool(moved[:, f].abs().max() > 1e-4) for f in range(3)] == reached
+
+
+def test_image_tokens_reach_every_frame_and_pixel_over_time():
+    """Also where the picture has as many pixels as the video frames."""
+    net = tiny_network(tiny_config("temporal_image_attention", image_tokens_per_frame=2))
+    layer = net.middle["temporal_transformer"]
+    x, text = noise(1, 3, layer.norm.num_channels, 3, 1), net.config.text_tokens
+    context = noise(1, text + 6, 24)
+    other = context.clone()
+    other[:, text + 2 : text + 4] += 1
+    moved = (run(layer, dict(x=x, context=context)) - run(layer, dict(x=x, context=other))).abs()
+    assert (rearrange(moved, "1 f c h w -> f h w c").amax(dim=-1) > 1e-4).all()
+
+
+def test_causal_attention_leaks_through_its_norm_alone():
+    layer = modules(tiny_network(tiny_config("causal_attention")), TemporalTransformer)["middle.temporal_transformer"]
+    x = noise(2, 3, layer.norm.num_channels, 4, 2)
+    later = x.clone()
+    later[:, 2] += noise(*later[:, 2].shape, seed=4)
+
+    def first_frames() -> tuple[Tensor, Tensor]:
+        return run(layer, dict(x=x))[:, :2], run(layer, dict(x=later))[:, :2]
+
+    before, after = first_frames()
+    assert relative_error(after, before) > 1e-3
+    layer.norm = nn.Identity()
+    before, after = first_frames()
+    assert relative_error(after, before) < 1e-6
+
+
+def test_fps_matters_and_is_16_when_left_out():
+    net = tiny_network(tiny_config())
+    inputs = tiny_inputs(net.config)
+    del inputs["fps"]
+    left_out = run(net, inputs)
+    for same in (16, 16.0, torch.tensor(16), torch.tensor([16, 16])):
+        assert torch.equal(run(net, inputs | {"fps": same}), left_out)
+    mixed = run(net, inputs | {"fps": torch.tensor([16, 8])})
+    assert relative_error(mixed[0], left_out[0]) < 1e-5 and relative_error(mixed[1], left_out[1]) > 1e-2
