@@ -39,7 +39,7 @@ CORRECTIONS = [
         lambda found: f'<div class="sig-params">{found[1].replace("dd>", "div>")}</div>',
     ),
     # An empty corner of a table is no heading.
-    (r"<th>\s*</th>", "<td></td>"),
+    (r"<th( [^>]*)?>\s*(?:<p>\s*</p>\s*)?</th>", r"<td\1></td>"),
 ]
 CORRECTIONS = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in CORRECTIONS]
 
