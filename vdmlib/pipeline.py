@@ -109,8 +109,8 @@ class VideoCrafterPipeline:
         negative_prompt: str = "",
         fps: int | float | None = None,
         steps: int = 50,
-        guidance_scale: float = 12.0,
-        eta: float = 1.0,
+        guidance_scale: int | float = 12.0,
+        eta: int | float = 1.0,
         seed: int | None = None,
         frames: int | None = None,
         height: int | None = None,
@@ -166,7 +166,7 @@ class VideoCrafterPipeline:
                 guidance_scale=float(guidance_scale),
                 fps=fps,
                 steps=steps,
-                eta=eta,
+                eta=float(eta),
                 generator=generator,
                 progress=progress,
                 callback=callback,
@@ -396,7 +396,7 @@ def save_video(frames: Float[Tensor, "*b f 3 h w"], path: str | Path, fps: int |
     return path
 
 
-def _check_number(name: str, value: Any, least: float, most: float, whole: bool = False) -> None:
+def _check_number(name: str, value: Any, least: int | float, most: int | float, whole: bool = False) -> None:
     number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
