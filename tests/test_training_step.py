@@ -7,7 +7,7 @@ import torch
 from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
 from torch import Tensor
 
-from vdmlib import NoiseSchedule, ResBlock, UNet3D
+from vdmlib import NoiseSchedule, ResBlock, SpatialTransformer, TemporalTransformer, UNet3D
 from vdmlib.temporal import TemporalConvBlock
 
 every_option = pytest.mark.parametrize("option", OPTIONS)
@@ -63,6 +63,21 @@ def test_a_fresh_network_outputs_exactly_zero(option):
     net = UNet3D(tiny_config(option))
     with torch.no_grad():
         assert not net(**tiny_inputs(net.config)).any()
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [
+        lambda x: TemporalConvBlock(32)(x),
+        lambda x: ResBlock(32, 8, temporal_convolution=True)(x, torch.ones(2, 3, 8)),
+        lambda x: SpatialTransformer(32, 2, 8, context_channels=24)(x, torch.ones(2, 5, 24)),
+        lambda x: TemporalTransformer(32, 2, 8)(x),
+    ],
+    ids=["TemporalConvBlock", "ResBlock", "SpatialTransformer", "TemporalTransformer"],
+)
+def test_a_fresh_block_changes_nothing(fresh):
+    x = torch.randn(2, 3, 32, 4, 4)
+    assert torch.equal(fresh(x), x)
 
 
 @pytest.mark.parametrize("option", ["videocrafter2", "videocrafter1_t2v_512", "dynamicrafter_256"])
