@@ -256,6 +256,34 @@ def test_every_slider_changes_its_picture(browser, server, page):
     tab.context.close()
 
 
+def with_animations() -> list[str]:
+    return [page for page in PAGES if re.search(r"<img[^>]*\.gif\"", (SITE / page).read_text(encoding="utf-8"))]
+
+
+SIZE = "(picture) => [picture.clientWidth, picture.clientHeight]"
+
+
+@pytest.mark.parametrize("page", with_animations())
+def test_every_animation_can_be_stopped(browser, server, page):
+    tab = open_page(browser, server + page, ("",)).tab
+    for animation in tab.locator("article .animation").all():
+        moving, still = animation.locator("img"), animation.locator("canvas")
+        size = moving.evaluate(SIZE)
+        assert moving.is_visible() and not still.is_visible()
+        animation.get_by_role("button", name="Pause").click()
+        assert still.is_visible() and not moving.is_visible()
+        assert still.evaluate(SIZE) == size
+        animation.get_by_role("button", name="Play").click()
+        assert moving.is_visible() and not still.is_visible()
+    pictures = tab.locator("article img[src$='.gif']").count()
+    assert pictures == tab.locator("article .animation").count() > 0
+    tab.emulate_media(reduced_motion="reduce")
+    tab.reload(wait_until="load")
+    tab.wait_for_function(f"() => document.querySelectorAll('article .animation').length === {pictures}")
+    assert tab.locator("article .animation img:visible").count() == 0
+    tab.context.close()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_reads_from_a_folder_with_no_server(browser, page):
     visit = open_page(browser, (SITE / page).as_uri(), ("file:", "data:", "blob:"))

@@ -42,3 +42,39 @@ document.addEventListener("DOMContentLoaded", () => {
   nameWidgets(article);
   new MutationObserver(() => nameWidgets(article)).observe(article, { childList: true, subtree: true });
 });
+
+// Whoever is distracted by what moves can stop it; who has asked the system for less motion sees it stand still.
+function addPause(image) {
+  const still = document.createElement("canvas");
+  const button = document.createElement("button");
+  const frame = document.createElement("span");
+  frame.className = "animation";
+  button.type = "button";
+  image.replaceWith(frame);
+  frame.append(image, still, button);
+  still.setAttribute("role", "img");
+  still.setAttribute("aria-label", image.alt);
+
+  function show(moving) {
+    if (!moving) {
+      still.width = image.naturalWidth;
+      still.height = image.naturalHeight;
+      still.style.width = `${image.clientWidth || image.naturalWidth}px`;
+      still.getContext("2d").drawImage(image, 0, 0); // draws the first frame
+    }
+    image.hidden = !moving;
+    still.hidden = moving;
+    button.textContent = moving ? "Pause" : "Play";
+  }
+  button.addEventListener("click", () => show(image.hidden));
+  show(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+}
+
+window.addEventListener("load", () => {
+  for (const image of document.querySelectorAll("article img[src$='.gif']")) {
+    // A picture that is a link to itself would make the button a part of the link.
+    const link = image.closest("a.image-reference");
+    if (link?.href === image.src) link.replaceWith(image);
+    image.decode().then(() => addPause(image));
+  }
+});
