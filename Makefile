@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 VENV := .venv
 COLAB := .venv-colab
@@ -60,7 +60,7 @@ clean:  ## remove what was built; keep the environments
 	find book tests tools vdmlib -name __pycache__ -prune -exec rm -rf {} +
 
 $(SETUP): requirements.txt constraints.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed; none was found on the PATH." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found (on Debian and Ubuntu: apt install python3 python3-venv)." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
