@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from golden_numbers import relative_error
 from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
 from torch import Tensor
 
 from vdmlib import NoiseSchedule, ResBlock, SpatialTransformer, TemporalTransformer, UNet3D
-from vdmlib.temporal import TemporalConvBlock
+from vdmlib.temporal import TemporalConvBlock, channels_last
+from vdmlib.unet3d import UNetBlock
 
 every_option = pytest.mark.parametrize("option", OPTIONS)
 
@@ -101,6 +103,43 @@ def test_a_fresh_network_learns(option):
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.99 * losses[0]
     assert len(moving) == len(list(net.parameters()))
+
+
+SOME = ["videocrafter2", "videocrafter1_t2v_512", "dynamicrafter_256", "temporal_cross_attention", "scale_shift_norm"]
+
+
+@pytest.mark.parametrize("option", SOME)
+def test_inputs_and_results_of_blocks_are_not_overwritten(option):
+    """Much is added in place, but never to what a block was given or has returned, such as a skip."""
+    net, seen = tiny_network(tiny_config(option)), []
+    inputs = tiny_inputs(net.config)
+    inputs["x"] = channels_last(inputs["x"])
+
+    def keep(tensor: Tensor):
+        seen.append((tensor, tensor.clone()))
+
+    for kind in (UNetBlock, ResBlock, SpatialTransformer, TemporalTransformer):
+        for block in modules(net, kind).values():
+            block.register_forward_pre_hook(lambda _, given: keep(given[0]))
+            block.register_forward_hook(lambda _, given, result: keep(result))
+    for value in inputs.values():
+        keep(value)
+    net(**inputs)
+    assert len(seen) > 20 and all(torch.equal(tensor, before) for tensor, before in seen)
+
+
+@pytest.mark.parametrize("option", SOME)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.05), (torch.bfloat16, 0.3)])
+def test_half_precision_stays_close(option, dtype, tolerance):
+    net = tiny_network(tiny_config(option))
+    inputs = tiny_inputs(net.config)
+    with torch.no_grad():
+        exact = net(**inputs)
+        with torch.autocast("cpu", dtype):
+            mixed = net(**inputs)
+        narrow = net.to(dtype)(**{name: v.to(dtype) if v.is_floating_point() else v for name, v in inputs.items()})
+    assert mixed.dtype == narrow.dtype == dtype
+    assert relative_error(mixed, exact) < tolerance and relative_error(narrow, exact) < tolerance
 
 
 def gradients(net: UNet3D, inputs: dict[str, Tensor]) -> list[Tensor]:
