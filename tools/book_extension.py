@@ -8,6 +8,7 @@ import ast
 import functools
 import html
 import re
+import sys
 from pathlib import Path
 
 from docutils import nodes
@@ -106,9 +107,14 @@ def skip_values(app: Sphinx, what: str, name: str, member, skip: bool, options) 
 
 
 def find_in_library(app: Sphinx, env, node, contnode):
-    """Resolve a name as a reader of the library writes it: `UNet3D` or `vdmlib.UNet3D`, wherever it is defined."""
+    """Resolve a name as a reader of the library writes it: `UNet3D` or `vdmlib.UNet3D`, wherever it is defined.
+
+    Names of Python's own library stay as they are.
+    """
     if node.get("refdomain") != "py":
         return None
+    if node["reftarget"].split(".")[0] in sys.stdlib_module_names:
+        return contnode
     ending = "." + node["reftarget"].removeprefix("vdmlib.")
     domain = env.get_domain("py")
     found = [(name, entry) for name, entry in domain.objects.items() if name.endswith(ending) and not entry.aliased]
