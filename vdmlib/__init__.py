@@ -6,6 +6,7 @@ Every video is ``(batch, frames, channels, height, width)``, written ``b f c h w
 from . import checkpoints
 from .attention import Attention, ContextCache, FeedForward, SpatialTransformer, TemporalTransformer
 from .conditioning import ImageProjection, Resampler
+from .configuration import UNet3DConfig
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
 from .memory import MemoryOptions, estimate_memory
@@ -14,7 +15,7 @@ from .releases import Release
 from .resnet import Downsample, ResBlock, Upsample
 from .sampling import SamplingStep, sample_ddim
 from .temporal import TemporalConvBlock
-from .unet3d import UNet3D, UNet3DConfig, dimension_table
+from .unet3d import UNet3D, dimension_table
 
 __all__ = [
     "Attention",
