@@ -185,9 +185,9 @@ class VideoCrafterPipeline:
         self, prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width
     ) -> None:
         if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-            raise TypeError(f"prompt is {prompts!r:.60}, but must be a string or a list of one string for each video.")
+            raise TypeError(f"prompt is {prompts!r:.60}: pass a string, or a list with one string for each video.")
         if not isinstance(negative_prompt, str):
-            raise TypeError(f"negative_prompt is {negative_prompt!r:.60}, but must be one string for all videos.")
+            raise TypeError(f"negative_prompt is {negative_prompt!r:.60}: pass one string for all videos.")
         if self.release.kind == "t2v" and pictures is not None:
             raise ValueError("An image was given, but this model makes videos from text alone: leave it out.")
         if self.release.kind == "i2v" and pictures is None:
@@ -336,7 +336,7 @@ def read_images(image: Any) -> Float[Tensor, "b 3 h w"]:
         image = _open_picture(Path(image).expanduser(), pillow)
     if isinstance(image, pillow.Image):
         numpy = require("numpy")
-        image = numpy.asarray(image.convert("RGB"))
+        image = numpy.array(image.convert("RGB"))
     if hasattr(image, "__array__") and not isinstance(image, Tensor):
         image = torch.as_tensor(image)
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[-1] != 3:
@@ -400,7 +400,7 @@ def _check_number(name: str, value: Any, least: int | float, most: int | float, 
     number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not least <= value <= most:
         kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name} is {value!r:.60}, but must be {kind} from {least} to {most}.")
+        raise ValueError(f"{name} is {value!r:.60}: use {kind} from {least} to {most}.")
 
 
 def _name(dtype: torch.dtype) -> str:
