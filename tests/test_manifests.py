@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import released_classes
 import torch
-from tiny_networks import OPTIONS, tiny_config, tiny_inputs, tiny_network
+from tiny_networks import OPTIONS, tiny_config, tiny_network
 
 import vdmlib
 from vdmlib import UNet3DConfig
@@ -26,9 +26,7 @@ NAMED = {
     "unet_t2v_512_v1": UNet3DConfig.videocrafter1_t2v_512,
     "unet_t2v_1024_v1": UNet3DConfig.videocrafter1_t2v_1024,
     "unet_dynamicrafter_512": UNet3DConfig.dynamicrafter_512,
-    "unet_dynamicrafter_256": lambda: UNet3DConfig.from_videocrafter(
-        manifest("unet_dynamicrafter_256")["config"]
-    ),
+    "unet_dynamicrafter_256": lambda: UNet3DConfig.from_videocrafter(manifest("unet_dynamicrafter_256")["config"]),
 }
 named = pytest.mark.parametrize("name", NAMED)
 
@@ -109,9 +107,6 @@ def test_weights_survive_the_way_there_and_back(option):
     assert {k: (v.shape, v.data_ptr()) for k, v in unet_to_videocrafter(again).items()} == {
         k: (v.shape, v.data_ptr()) for k, v in theirs.items()
     }, "nothing is copied"
-    with torch.no_grad():
-        inputs = tiny_inputs(net.config)
-        assert torch.equal(net(**inputs), again(**inputs))
 
 
 @pytest.mark.parametrize("linear", [True, False])

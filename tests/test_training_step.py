@@ -9,6 +9,7 @@ from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_netwo
 from torch import Tensor
 
 from vdmlib import NoiseSchedule, ResBlock, SpatialTransformer, TemporalTransformer, UNet3D
+from vdmlib.attention import Attention, FeedForward
 from vdmlib.temporal import TemporalConvBlock, channels_last
 from vdmlib.unet3d import UNetBlock
 
@@ -126,6 +127,24 @@ def test_inputs_and_results_of_blocks_are_not_overwritten(option):
         keep(value)
     net(**inputs)
     assert len(seen) > 20 and all(torch.equal(tensor, before) for tensor, before in seen)
+
+
+@pytest.mark.parametrize("option", SOME)
+def test_working_in_parts_changes_nothing(option, monkeypatch):
+    """What is done a few tokens at a time in large networks, where nothing is recorded for a backward pass."""
+    net = tiny_network(tiny_config(option))
+    inputs = tiny_inputs(net.config)
+    with torch.no_grad():
+        whole = net(**inputs)
+        monkeypatch.setattr(FeedForward, "CHUNK_ELEMENTS", 5000)
+        for layer in modules(net, Attention).values():
+            layer.tokens_at_once = 40
+        rows, parts = [], []
+        for layer in modules(net, FeedForward).values():
+            layer.register_forward_pre_hook(lambda _, given: rows.append(given[0].shape[:2].numel()))
+            layer.widen.register_forward_hook(lambda _, given, __: parts.append(given[0].shape[:-1].numel()))
+        assert relative_error(net(**inputs), whole) < 1e-5
+    assert sum(parts) == sum(rows) and len(parts) > 2 * len(rows)
 
 
 @pytest.mark.parametrize("option", SOME)
