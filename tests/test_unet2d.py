@@ -121,8 +121,8 @@ def test_the_chapters_networks_have_the_sizes_it_prints():
     def count(net):
         return sum(p.numel() for p in net.parameters())
 
-    assert count(UNet2D()) == 586_065
-    assert count(UNet2D(widths=(16, 40, 64, 72), skip_connections=False)) == 591_505
+    assert count(UNet2D()) == 1_324_497
+    assert count(UNet2D(widths=(16, 40, 72, 136), skip_connections=False)) == 1_330_049
 
 
 @pytest.mark.parametrize("widths", [(), (12, 16), (8, 0), (-8,)])

@@ -83,7 +83,7 @@ def test_map_of_unet2d():
     figure = viz.unet_map(UNet2D(widths=(16, 32, 64, 64)))
     assert len(arrows(figure)) == 4
     assert len(cells(figure, viz.COLOURS["space"])) == 9
-    assert {"16 × 24 × 24", "32 × 12 × 12", "64 × 6 × 6", "64 × 3 × 3"} <= set(written(figure))
+    assert {"16 × 16 × 16", "32 × 8 × 8", "64 × 4 × 4", "64 × 2 × 2"} <= set(written(figure))
     assert not arrows(viz.unet_map(UNet2D(skip_connections=False)))
 
 

@@ -56,7 +56,7 @@ class UNet2D(nn.Module):
 
     Example::
 
-        net = UNet2D(widths=(16, 32, 64, 64))
+        net = UNet2D(widths=(16, 32, 64, 128))
         clean = net(noisy, noise_level)        # (b, 1, h, w), (b,) → (b, 1, h, w)
     """
 
@@ -64,7 +64,7 @@ class UNet2D(nn.Module):
         self,
         in_channels: int = 1,
         out_channels: int = 1,
-        widths: tuple[int, ...] = (16, 32, 64, 64),
+        widths: tuple[int, ...] = (16, 32, 64, 128),
         skip_connections: bool = True,
     ):
         super().__init__()

@@ -91,7 +91,7 @@ def unet_map(net: Any = None, highlight: str | Sequence[str] | None = None, ax=N
 
     Args:
         net: a :class:`UNet3DConfig` (left out: VideoCrafter2's), a :class:`UNet3D`, a :class:`UNet2D` (for
-            24 × 24 pictures), or the rows of a dimension table.
+            16 × 16 pictures), or the rows of a dimension table.
         highlight: the part or parts to light up, from ``vdmlib.viz.PARTS``; the rest is shown faintly.
             "encoder", "middle" and "decoder" mean the path: convolutions, ResNet blocks and changes of
             resolution, without the transformers. ``None`` lights everything.
@@ -160,7 +160,7 @@ def _rows_of(net) -> tuple[list[BlockRow], UNet3DConfig | None]:
         multiple = 2 ** (net.levels - 1)
         return dimension_table(net, net.temporal_length, 5 * multiple, 8 * multiple), net
     if isinstance(net, UNet2D):
-        return shape_table(net, 24, 24), None
+        return shape_table(net, 16, 16), None
     return list(net), None
 
 
@@ -234,7 +234,7 @@ class _Painter:
             self.note("line", name, "skip connection", parts)
 
     def legend(self, ax, top) -> None:
-        columns = (-5.3, -1.35, 2.1)
+        columns = (-5.3, -1.2, 2.45)
         order = ["cell", "stripe", "line", "v", "^", "dot"]
         entries = sorted(self.seen.items(), key=lambda entry: order.index(entry[1][0]))
         for i, (label, (mark, name, lit)) in enumerate(entries):
