@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from vdmlib import data, train, training
-from vdmlib.autoencoder import Autoencoder
+from vdmlib import data, judge, train, training
+from vdmlib.autoencoder import Autoencoder, psnr
 from vdmlib.training import CONFIGS, DenoiserStage, TrainingConfig
 
 TINY = dict(model_channels=32, channel_multipliers=(1,), attention_factors=(), context_channels=16)
@@ -237,3 +237,38 @@ def test_generation_is_deterministic_for_a_seed_and_follows_the_given_settings()
     first = clip()
     assert first.shape == (1, 8, 3, 64, 64) and first.abs().max() <= 1
     assert torch.equal(first, clip()) and not torch.equal(first, clip(seed=1))
+
+
+SHIPPED = sorted(path.stem for path in training.WEIGHTS.glob("*.safetensors"))
+
+
+def test_the_shipped_files_are_small_and_have_cards():
+    assert {"autoencoder", "judge"} <= set(SHIPPED)
+    assert sum(path.stat().st_size for path in training.WEIGHTS.iterdir()) <= 8_000_000
+    for name in SHIPPED:
+        card = training.read_card(name)
+        assert card["command"].startswith("python -m vdmlib.train") and card["log"], name
+
+
+def test_the_shipped_autoencoder_and_classifier_are_as_good_as_their_cards_say():
+    clips = data.MovingDigits("test", "all", seed=5).batch(range(40))
+    with torch.no_grad():
+        assert psnr(training.load_autoencoder()(clips.video).clamp(-1, 1), clips.video) > 32
+        right = judge.right_answers(training.load_classifier(), clips.video, clips.prompts)
+    assert right["digit"].float().mean() > 0.85
+
+
+@pytest.mark.skipif("t2v" not in SHIPPED, reason="no text-to-video weights are shipped")
+def test_the_shipped_model_follows_its_prompts():
+    prompts = [
+        data.Prompt(0, "red", "left", "quickly", 10),
+        data.Prompt(1, "blue", "right", "quickly", 10),
+        data.Prompt(7, "green", "up", "quickly", 10),
+        data.Prompt(4, "yellow", "down", "quickly", 10),
+    ]
+    video = training.load_pretrained().generate([p.caption for p in prompts], 10, steps=10)
+    seen = judge.read_clip(video)
+    assert [(direction, colour) for direction, colour, _ in seen] == [
+        (p.direction, p.colour) for p in prompts
+    ]
+    assert all(speed > 1.5 for *_, speed in seen)

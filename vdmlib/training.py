@@ -121,8 +121,10 @@ CONFIGS: dict[str, TrainingConfig] = {
         stage="autoencoder", steps=560, batch=32, learning_rate=3e-3, decay=0.6, ema=0.99
     ),
     "judge": TrainingConfig(stage="judge", steps=500, batch=64, decay=0.6, ema=0.98),
-    "t2v": TrainingConfig(),
-    "i2v": TrainingConfig(stage="i2v", unet=small_unet(image_attention=True, in_channels=16)),
+    "t2v": TrainingConfig(stage="t2v", steps=20_000, batch=8, shift=3.0),
+    "i2v": TrainingConfig(
+        stage="i2v", steps=20_000, batch=8, shift=3.0, unet=small_unet(image_attention=True, in_channels=16)
+    ),
 }
 
 
@@ -394,7 +396,7 @@ class DenoiserStage(Stage):
         device = device_of(self.trained)
         numbers = range(step * number, (step + 1) * number)
         batch = clips.batch(numbers[part])
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             latents = self.autoencoder.encode(batch.video.to(device))
         t = self.timesteps(number, generator)[part]
         noise = torch.randn(number, *latents.shape[1:], generator=generator)[part].to(device)
