@@ -122,3 +122,11 @@ def test_only_a_network_that_uses_a_condition_loses_by_a_wrong_one(clips):
 def test_handwriting_is_recognised_in_image_to_video(clips):
     kept = judge.kept_handwriting(clips.video, clips.video[:, 0])
     assert kept["given"] > 0.95 > kept["another"] + 0.2
+
+
+def test_the_whole_verdict_on_real_clips_is_the_ceiling(clips):
+    verdict = judge.judge(judge.DigitClassifier().eval(), clips.video, clips.prompts, clips.video)
+    assert (verdict.direction, verdict.speed, verdict.colour, verdict.clips) == (1.0, 1.0, 1.0, len(clips))
+    assert verdict.everything == pytest.approx(verdict.digit)
+    assert verdict.frechet == pytest.approx(0, abs=1e-3) and verdict.glyph_similarity > 0.95
+    assert "| real |" in judge.verdict_table({"real": verdict})

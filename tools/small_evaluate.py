@@ -127,7 +127,7 @@ def main():
         model,
         autoencoder,
         training.small_schedule(),
-        data.MovingDigits("test", "all", seed=1).batch(range(96)),
+        data.MovingDigits("test", "all", seed=1).batch(range(48)),
     )
     print(table)
     for condition, row in wrong.items():

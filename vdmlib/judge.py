@@ -86,7 +86,9 @@ class DigitClassifier(nn.Sequential):
         )
 
     def features(self, glyphs: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "b 32"]:
-        return self[:9](glyphs)
+        for layer in list(self)[:-2]:
+            glyphs = layer(glyphs)
+        return glyphs
 
 
 def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, "b"]:
