@@ -219,7 +219,7 @@ def generate(
     fps: Float[Tensor, "b"],
     first_frame: Float[Tensor, "b 3 h w"] | None = None,
     steps: int = 25,
-    guidance_scale: float = 3.0,
+    guidance_scale: int | float = 3.0,
     seed: int = 0,
     frames: int = data.FRAMES,
     size: int = data.SIZE,
@@ -725,9 +725,9 @@ class Pretrained:
     def generate(
         self,
         captions: Sequence[str],
-        fps: float | Sequence[float] = 10.0,
+        fps: int | float | Sequence[int | float] = 10,
         first_frame: Float[Tensor, "b 3 h w"] | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: int | float | None = None,
         **settings,
     ) -> Float[Tensor, "b f 3 h w"]:
         """Clips for captions; see :func:`generate`. ``guidance_scale=None`` takes what was best in validation."""
