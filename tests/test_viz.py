@@ -191,6 +191,12 @@ def test_slider_on_old_ipywidgets_falls_back_to_tabs(monkeypatch):
     assert [pages.get_title(i) for i in range(2)] == ["one", "two"]
 
 
+def test_table_escapes_and_groups():
+    html = viz.table(["block", "n"], [["a<b", 1234567], ["c", (1, 2)]]).data
+    assert "<th>a&lt;b</th><td>1,234,567</td>" in html and "<th>c</th><td>(1, 2)</td>" in html
+    assert html.count("<tr>") == 3
+
+
 def test_importing_the_library_needs_no_matplotlib():
     code = "import sys, vdmlib; assert not {'matplotlib', 'PIL', 'IPython', 'ipywidgets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

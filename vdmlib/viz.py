@@ -403,6 +403,21 @@ def image_grid(
     return _shown_once(figure)
 
 
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]):
+    """A table for the page: the first column names the row, numbers get thousands separators."""
+    from html import escape
+
+    from IPython.display import HTML
+
+    def cell(tag: str, value: Any) -> str:
+        return f"<{tag}>{escape(f'{value:,}' if isinstance(value, int) else str(value))}</{tag}>"
+
+    lines = ["".join(cell("th", name) for name in header)]
+    lines += [cell("th", first) + "".join(cell("td", value) for value in rest) for first, *rest in rows]
+    head, *body = (f"<tr>{line}</tr>" for line in lines)
+    return HTML(f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>')
+
+
 def _shown_once(figure):
     """A closed figure is shown by the cell that ends in it, and not a second time by matplotlib."""
     plt.close(figure)
