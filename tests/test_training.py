@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from vdmlib import data, judge, train, training
+from vdmlib import data, judge, small_model, train, training
 from vdmlib.autoencoder import Autoencoder, psnr
-from vdmlib.training import CONFIGS, DenoiserStage, TrainingConfig
+from vdmlib.stages import CONFIGS, DenoiserStage, TrainingConfig
 
 TINY = dict(model_channels=32, channel_multipliers=(1,), attention_factors=(), context_channels=16)
 
@@ -169,7 +169,7 @@ def test_image_to_video_uses_the_given_frame_through_attention_and_concatenation
     config = tiny("i2v")
     for channels, name in ((8, "attention"), (16, "concatenation")):
         torch.manual_seed(0)
-        model = training.VideoModel(replace(config.unet, in_channels=channels, attention_factors=(1,))).eval()
+        model = small_model.VideoModel(replace(config.unet, in_channels=channels, attention_factors=(1,))).eval()
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=0.1)
         x, t = torch.randn(2, 8, 8, 8, 8), torch.tensor([500, 500])
@@ -187,11 +187,11 @@ def test_image_to_video_uses_the_given_frame_through_attention_and_concatenation
 
 def test_image_to_video_starts_from_text_to_video(tmp_path):
     torch.manual_seed(0)
-    model = training.VideoModel(tiny().unet)
-    training.save_weights(tmp_path / "t2v.safetensors", model, {})
+    model = small_model.VideoModel(tiny().unet)
+    small_model.save_weights(tmp_path / "t2v.safetensors", model, {})
     torch.manual_seed(1)
-    other = training.VideoModel(tiny("i2v").unet)
-    training.start_from(other, tmp_path / "t2v.safetensors")
+    other = small_model.VideoModel(tiny("i2v").unet)
+    small_model.start_from(other, tmp_path / "t2v.safetensors")
     first, given = (m.unet.encoder_blocks[0].convolution.weight for m in (other, model))
     torch.testing.assert_close(first[:, :8], given, atol=1e-3, rtol=1e-3)
     assert first[:, 8:].abs().max() == 0
@@ -200,16 +200,16 @@ def test_image_to_video_starts_from_text_to_video(tmp_path):
 def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(tmp_path):
     config = tiny()
     result = run(config)
-    training.save_weights(tmp_path / "t2v.safetensors", result.model, training.card_of(config, result))
-    loaded = training.load_video_model("t2v", tmp_path)
+    small_model.save_weights(tmp_path / "t2v.safetensors", result.model, training.card_of(config, result))
+    loaded = small_model.load_video_model("t2v", tmp_path)
     for name, value in weights(result).items():
         torch.testing.assert_close(loaded.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     path = tmp_path / "t2v.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     with pytest.raises(ValueError, match="hash"):
-        training.load_video_model("t2v", tmp_path)
+        small_model.load_video_model("t2v", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"vdmlib\.train i2v"):
-        training.load_video_model("i2v", tmp_path)
+        small_model.load_video_model("i2v", tmp_path)
 
 
 def test_configurations_from_names_files_and_changes(tmp_path):
@@ -232,29 +232,29 @@ def test_generation_is_deterministic_for_a_seed_and_follows_the_given_settings()
     tokens, fps = data.tokenize(["a red 7 moving left slowly"]), torch.tensor([10.0])
 
     def clip(**settings):
-        return training.generate(stage.trained, stage.autoencoder, tokens, fps, steps=4, **settings)
+        return small_model.generate(stage.trained, stage.autoencoder, tokens, fps, steps=4, **settings)
 
     first = clip()
     assert first.shape == (1, 8, 3, 64, 64) and first.abs().max() <= 1
     assert torch.equal(first, clip()) and not torch.equal(first, clip(seed=1))
 
 
-SHIPPED = sorted(path.stem for path in training.WEIGHTS.glob("*.safetensors"))
+SHIPPED = sorted(path.stem for path in small_model.WEIGHTS.glob("*.safetensors"))
 
 
 def test_the_shipped_files_are_small_and_have_cards():
     assert {"autoencoder", "judge"} <= set(SHIPPED)
-    assert sum(path.stat().st_size for path in training.WEIGHTS.iterdir()) <= 8_000_000
+    assert sum(path.stat().st_size for path in small_model.WEIGHTS.iterdir()) <= 8_000_000
     for name in SHIPPED:
-        card = training.read_card(name)
+        card = small_model.read_card(name)
         assert card["command"].startswith("python -m vdmlib.train") and card["log"], name
 
 
 def test_the_shipped_autoencoder_and_classifier_are_as_good_as_their_cards_say():
     clips = data.MovingDigits("test", "all", seed=5).batch(range(40))
     with torch.no_grad():
-        assert psnr(training.load_autoencoder()(clips.video).clamp(-1, 1), clips.video) > 32
-        right = judge.right_answers(training.load_classifier(), clips.video, clips.prompts)
+        assert psnr(small_model.load_autoencoder()(clips.video).clamp(-1, 1), clips.video) > 32
+        right = judge.right_answers(small_model.load_classifier(), clips.video, clips.prompts)
     assert right["digit"].float().mean() > 0.85
 
 
@@ -266,7 +266,7 @@ def test_the_shipped_model_follows_its_prompts():
         data.Prompt(7, "green", "up", "quickly", 10),
         data.Prompt(4, "yellow", "down", "quickly", 10),
     ]
-    video = training.load_pretrained().generate([p.caption for p in prompts], 10, steps=10)
+    video = small_model.load_pretrained().generate([p.caption for p in prompts], 10, steps=10)
     seen = judge.read_clip(video)
     assert [(direction, colour) for direction, colour, _ in seen] == [
         (p.direction, p.colour) for p in prompts

