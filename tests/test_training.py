@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from vdmlib import data, judge, small_model, train, training
@@ -57,24 +60,58 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert [r["loss"] for r in first.log] != [r["loss"] for r in other.log]
 
 
+SCRIPT = """
+import json, os, shutil, signal, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_training import TinyStage, run, tiny, training, weights
+"""
+
+
+def run_script(path: Path, body: str, *launcher: str) -> subprocess.CompletedProcess:
+    path.write_text(SCRIPT.format(tests=str(Path(__file__).parent)) + body)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+KILLED = """
+def kill(step, model):
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run(tiny(stills=2, steps=6, log_every=2, checkpoint_seconds=0.0), {folder!r}, callback=kill)
+"""
+
+
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path):
-    whole = run(tiny(stills=2))
-
-    class KilledError(Exception):
-        pass
-
-    def kill(step, model):
-        if step == 2:
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        run(tiny(stills=2, checkpoint_seconds=0.0), tmp_path, callback=kill)
-    resumed = run(tiny(stills=2), tmp_path)
+    config = tiny(stills=2, steps=6, log_every=2)
+    killed = run_script(tmp_path / "killed.py", KILLED.format(folder=str(tmp_path)))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    whole, resumed = run(config), run(config, tmp_path)
     assert resumed.finished
-    assert [r["step"] for r in resumed.log] == [1, 2, 3, 4]
+    assert [r["step"] for r in resumed.log] == [2, 4, 6]
     assert [r["loss"] for r in resumed.log] == [r["loss"] for r in whole.log]
     for name, value in weights(whole).items():
         assert torch.equal(weights(resumed)[name], value), name
+
+
+def test_a_kill_costs_less_than_a_minute_even_while_a_report_is_made(tmp_path, monkeypatch):
+    now, saved_at, lost = [0.0], [0.0], []
+
+    def pass_seconds(seconds):
+        now[0] += seconds
+        lost.append(now[0] - saved_at[0])
+
+    config = replace(CONFIGS["t2v"], unet=tiny().unet, batch=2, steps=24, log_every=1, sample_every=5)
+    stage = TinyStage(config)
+    monkeypatch.setattr(stage, "report", lambda trained: pass_seconds(30) or {})
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "save", lambda path, pieces: saved_at.__setitem__(0, now[0]))
+    callback = lambda step, model: pass_seconds(8)  # noqa: E731
+    training.train(config, tmp_path, "cpu", progress=False, stage=stage, callback=callback)
+    assert len(lost) == 24 + 5 and max(lost) < 60
 
 
 def test_stopping_after_a_time_saves_and_goes_on(tmp_path):
@@ -92,39 +129,45 @@ def test_another_configuration_may_not_go_on_with_a_run(tmp_path):
 
 
 DISTRIBUTED = """
-import json, sys
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-import test_training
-result = test_training.run(test_training.tiny(stills=2))
+config, folder, shard = tiny(stills=2), {folder!r}, {shard}
+stopped = run(config, folder, shard=shard, stop_after=0.0)
+assert not stopped.finished
 if torch.distributed.get_rank() == 0:
-    total = sum(v.double().abs().sum().item() for v in test_training.weights(result).values())
-    print("RESULT", json.dumps([[r["loss"] for r in result.log], total]))
+    shutil.copytree(folder, folder + "-after-one-step")
+stage = TinyStage(config)
+result = training.train(config, folder, "cpu", progress=False, stage=stage, shard=shard)
+mine = [getattr(p, "_local_tensor", p).numel() for p in stage.trained.parameters()]
+if torch.distributed.get_rank() == 0:
+    print("RESULT", json.dumps([[r["loss"] for r in result.log], sum(mine)]))
+    torch.save(weights(result), folder + "/averaged.pt")
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_make_the_same_steps_as_one(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(DISTRIBUTED.format(tests=str(Path(__file__).parent)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])
+def test_two_processes_make_the_same_steps_as_one(tmp_path, shard):
+    folder = tmp_path / "run"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_script(tmp_path / "two.py", DISTRIBUTED.format(folder=str(folder), shard=shard), *launcher)
     assert done.returncode == 0, done.stderr[-2000:]
     line = next(row for row in done.stdout.splitlines() if row.startswith("RESULT"))
-    losses, total = json.loads(line.removeprefix("RESULT"))
+    losses, kept_by_one = json.loads(line.removeprefix("RESULT"))
     one = run(tiny(stills=2))
     assert losses == pytest.approx([r["loss"] for r in one.log], rel=1e-4)
-    assert total == pytest.approx(sum(v.double().abs().sum().item() for v in weights(one).values()), rel=1e-5)
+    averaged = torch.load(folder / "averaged.pt")
+    assert averaged.keys() == weights(one).keys()
+    for name, value in weights(one).items():
+        torch.testing.assert_close(averaged[name], value, atol=1e-4, rtol=1e-3)
+    parameters = sum(p.numel() for p in one.model.parameters())
+    assert kept_by_one == parameters if not shard else kept_by_one < 0.55 * parameters
+    # One process goes on with what two have saved.
+    continued = run(tiny(stills=2), tmp_path / "run-after-one-step")
+    assert [r["loss"] for r in continued.log] == pytest.approx(losses, rel=1e-4)
+
+
+def test_one_process_has_nothing_to_shard_over():
+    with pytest.raises(ValueError, match="torchrun"):
+        run(tiny(), shard=True)
 
 
 def test_a_batch_that_cannot_be_shared_is_explained(monkeypatch):
@@ -195,6 +238,28 @@ def test_image_to_video_starts_from_text_to_video(tmp_path):
     first, given = (m.unet.encoder_blocks[0].convolution.weight for m in (other, model))
     torch.testing.assert_close(first[:, :8], given, atol=1e-3, rtol=1e-3)
     assert first[:, 8:].abs().max() == 0
+
+
+def test_of_a_partly_trained_model_only_the_trained_parts_change_and_are_saved(tmp_path):
+    torch.manual_seed(0)
+    base = small_model.VideoModel(tiny().unet)
+    small_model.save_weights(tmp_path / "t2v.safetensors", base, {})
+    config = tiny("i2v", init_from=str(tmp_path / "t2v.safetensors"), trained_parts=("image", "blocks.0.convolution", "conv_out"))
+    result = run(config)
+    given = load_file(tmp_path / "t2v.safetensors")
+    changed = {k for k, v in weights(result).items() if k in given and not torch.equal(v, given[k].to(v))}
+    assert "unet.conv_out.weight" in changed
+    assert {name for name in changed if not small_model.has_part(name, config.trained_parts)} == set()
+
+    path = tmp_path / "i2v.safetensors"
+    small_model.save_weights(path, result.model, training.card_of(config, result), config.trained_parts)
+    assert set(load_file(path)) == {n for n in weights(result) if small_model.has_part(n, config.trained_parts)}
+    loaded = small_model.load_video_model("i2v", tmp_path).state_dict()
+    for name, value in weights(result).items():
+        torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)
+    small_model.save_weights(tmp_path / "t2v.safetensors", small_model.VideoModel(tiny().unet), {})
+    with pytest.raises(ValueError, match="hash"):
+        small_model.load_video_model("i2v", tmp_path)
 
 
 def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(tmp_path):

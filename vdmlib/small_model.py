@@ -180,14 +180,22 @@ def generate(
 # Weights
 
 
-def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any]):
-    """Half-precision weights as ``.safetensors`` and, beside them, a ``.json`` card with their hash."""
+def has_part(name: str, parts: Sequence[str] | None) -> bool:
+    """Whether a weight's name contains one of the parts; ``None`` stands for every name."""
+    return parts is None or any(part in name for part in parts)
+
+
+def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], parts: Sequence[str] | None = None):
+    """Half-precision weights as ``.safetensors`` and, beside them, a ``.json`` card with their hash.
+
+    ``parts`` saves only the weights whose names contain one of them.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    weights = {name: value for name, value in model.state_dict().items() if has_part(name, parts)}
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    text = json.dumps({"sha256": digest, **card}, indent=1, ensure_ascii=False)
+    text = json.dumps({"sha256": sha256(path), **card}, indent=1, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -202,12 +210,36 @@ def read_card(name: str, folder: str | Path = WEIGHTS) -> dict[str, Any]:
 
 
 def _load(name: str, model: nn.Module, folder: str | Path) -> nn.Module:
-    path = Path(folder) / f"{name}.safetensors"
-    found, expected = hashlib.sha256(path.read_bytes()).hexdigest(), read_card(name, folder)["sha256"]
-    if found != expected:
-        raise ValueError(f"{path} has the hash {found}, but its card says {expected}: fetch the file again.")
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    card = read_card(name, folder)
+    path = weights_path(name, folder)
+    _check_hash(path, card["sha256"])
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    if card.get("config", {}).get("trained_parts") is not None:
+        # The file holds what was trained; all else is as in the weights that the training started from.
+        base = weights_path(card["config"]["init_from"], folder)
+        _check_hash(base, card["init_from_sha256"])
+        start_from(model, base)
+        weights = model.state_dict() | weights
+    model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
+
+
+def weights_path(name: str | Path, folder: str | Path = WEIGHTS) -> Path:
+    """The file that is meant: a path that ends in ``.safetensors``, or the name of weights in the folder."""
+    path = Path(name) if Path(name).suffix else Path(folder) / f"{name}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"There are no weights {path}: train them first, or correct the name.")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """The file's hash, as cards have it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_hash(path: Path, expected: str):
+    if (found := sha256(path)) != expected:
+        raise ValueError(f"{path} has the hash {found}, but the card says {expected}: fetch the file again.")
 
 
 def load_autoencoder(folder: str | Path = WEIGHTS) -> Autoencoder:
@@ -270,8 +302,11 @@ def load_pretrained(name: str = "t2v", folder: str | Path = WEIGHTS) -> Pretrain
 
 
 def start_from(model: nn.Module, path: str | Path):
-    """Copy every weight that the file has under the same name; a wider first convolution gets zeros for what is new."""
-    given, own = load_file(path), model.state_dict()
+    """Copy every weight that the file has under the same name; a wider first convolution gets zeros for what is new.
+
+    ``path`` is a ``.safetensors`` file, or the name of shipped weights.
+    """
+    given, own = load_file(weights_path(path)), model.state_dict()
     for name, value in own.items():
         if name not in given:
             continue

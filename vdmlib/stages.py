@@ -37,7 +37,8 @@ class TrainingConfig:
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
         unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
         text_layers: transformer layers of the text encoder, over the words' embeddings.
-        init_from: weights to start from (.safetensors), such as a text-to-video model for "i2v".
+        init_from: weights to start from: a file (.safetensors), or the name of shipped ones.
+        trained_parts: train only the weights whose names contain one of these; ``None`` trains all.
         checkpoint_seconds: how much a kill may cost.
         sample_every: steps between sample sheets.
         seed: of weights, data and noise.
@@ -58,6 +59,7 @@ class TrainingConfig:
     unet: UNet3DConfig = field(default_factory=small_unet)
     text_layers: int = 0
     init_from: str | None = None
+    trained_parts: tuple[str, ...] | None = None
     checkpoint_seconds: float = 40.0
     log_every: int = 50
     sample_every: int = 1000
@@ -79,6 +81,8 @@ class TrainingConfig:
         if "unet" in given:
             unet = {k: tuple(v) if isinstance(v, list) else v for k, v in given["unet"].items()}
             given["unet"] = replace(config.unet, **unet)
+        if isinstance(given.get("trained_parts"), list):
+            given["trained_parts"] = tuple(given["trained_parts"])
         return replace(config, **given)
 
 
@@ -88,8 +92,16 @@ CONFIGS: dict[str, TrainingConfig] = {
     ),
     "judge": TrainingConfig(stage="judge", steps=500, batch=64, decay=0.6, ema=0.98),
     "t2v": TrainingConfig(stage="t2v", steps=20_000, batch=8, shift=3.0),
+    # As VideoCrafter1's I2V: the text-to-video model with image attention beside the text's. Its transformers stay as
+    # they are, so that the two models share these weights; what is new and the convolutions are trained.
     "i2v": TrainingConfig(
-        stage="i2v", steps=20_000, batch=8, shift=3.0, unet=small_unet(image_attention=True, in_channels=16)
+        stage="i2v",
+        steps=4000,
+        batch=8,
+        shift=3.0,
+        unet=small_unet(image_attention=True, in_channels=16),
+        init_from="t2v",
+        trained_parts=("image", "convolution", "resnet", "conv_out", "norm_out", "embedding", "sample"),
     ),
 }
 

@@ -1,7 +1,8 @@
 """Train the small models from the command line: ``python -m vdmlib.train t2v --folder runs/t2v``.
 
 On several GPUs or machines: ``torchrun --nproc-per-node 4 -m vdmlib.train t2v --folder runs/t2v``. A run that was
-stopped goes on where it was when the same command is given again.
+stopped goes on where it was when the same command is given again. A network that is too large for one GPU is split over
+them with ``--shard``.
 """
 
 import argparse
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument(
         "--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on"
     )
+    parser.add_argument(
+        "--shard", action="store_true", help="under torchrun: split the weights over the processes (FSDP)"
+    )
     parser.add_argument("--weights", metavar="FOLDER", help="write the finished weights and their card here")
     options = parser.parse_args(arguments)
     try:
@@ -74,6 +78,7 @@ def main(arguments: list[str] | None = None):
             options.folder or f"runs/{config.stage}",
             options.device,
             stop_after=options.stop_after,
+            shard=options.shard,
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
@@ -86,7 +91,7 @@ def main(arguments: list[str] | None = None):
         print(", ".join(f"{key} {value:.4g}" for key, value in result.log[-1].items()))
     if options.weights and first:
         path = Path(options.weights) / f"{config.stage}.safetensors"
-        save_weights(path, result.model, training.card_of(config, result))
+        save_weights(path, result.model, training.card_of(config, result), config.trained_parts)
         print(f"wrote {path}")
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

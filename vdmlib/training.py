@@ -19,7 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .small_model import start_from
+from .small_model import has_part, sha256, start_from, weights_path
 from .stages import STAGES, Stage, TrainingConfig
 from .unet3d import UNetBlock
 
@@ -98,6 +98,8 @@ def train(
     stage = (STAGES[config.stage](config) if stage is None else stage).train()
     if config.init_from is not None:
         start_from(stage.trained, config.init_from)
+    for name, parameter in stage.trained.named_parameters():
+        parameter.requires_grad_(has_part(name, config.trained_parts))
     average = copy.deepcopy(stage.trained).eval().requires_grad_(False)
     outline = copy.deepcopy(average).to("meta")  # names and shapes only
     path = None if folder is None else Path(folder) / "checkpoint.pt"
@@ -114,7 +116,11 @@ def train(
     stage.to(device)
     average.to(device)
     optimizer = torch.optim.AdamW(
-        stage.trained.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        [parameter for parameter in stage.trained.parameters() if parameter.requires_grad],
+        config.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     half = torch.float16
     if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
@@ -122,7 +128,7 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and half == torch.float16)
     state = {"step": 0, "seconds": 0.0, "log": [], "losses": []}
     if saved is not None:
-        optimizer.load_state_dict(scattered(saved["optimizer"], list(stage.trained.parameters())))
+        optimizer.load_state_dict(scattered(saved["optimizer"], optimizer))
         scaler.load_state_dict(saved["scaler"])
         state.update({k: saved.get(k, state[k]) for k in state})
     parallel = nn.parallel.DistributedDataParallel(stage) if world > 1 and not shard else stage
@@ -237,8 +243,9 @@ def gathered(state: Any, keep: bool = True) -> Any:
     return whole.cpu() if keep else None
 
 
-def scattered(state: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
+def scattered(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's state dict with every tensor sharded like the parameter that it belongs to."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def like(parameter: nn.Parameter, value: Tensor) -> Tensor:
         if not hasattr(parameter, "full_tensor") or value.shape != parameter.shape:
@@ -310,8 +317,10 @@ def card_of(config: TrainingConfig, result: Result) -> dict[str, Any]:
     settings = asdict(config)
     if config.stage in ("autoencoder", "judge"):
         settings = {k: v for k, v in settings.items() if k not in FOR_DENOISERS}
+    base = {} if config.init_from is None else {"init_from_sha256": sha256(weights_path(config.init_from))}
     return {
         "command": " ".join(["python -m vdmlib.train", *sys.argv[1:]]),
+        **base,
         "config": settings,
         "torch": torch.__version__,
         "steps": result.log[-1]["step"] if result.log else 0,
