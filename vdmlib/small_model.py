@@ -142,6 +142,7 @@ def generate(
     first_frame: Float[Tensor, "b 3 h w"] | None = None,
     steps: int = 25,
     guidance_scale: int | float = 3.0,
+    eta: int | float = 1.0,
     seed: int = 0,
     frames: int = data.FRAMES,
     size: int = data.SIZE,
@@ -155,9 +156,8 @@ def generate(
     """
     b, device = len(tokens), next(model.parameters()).device
     side = size // autoencoder.factor
-    noise = torch.randn(
-        b, frames, autoencoder.latent_channels, side, side, generator=torch.Generator().manual_seed(seed)
-    )
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(b, frames, autoencoder.latent_channels, side, side, generator=generator)
     given = None
     if first_frame is not None:
         given = rearrange(autoencoder.encode(first_frame[:, None].to(device)), "b 1 c h w -> b c h w")
@@ -170,6 +170,8 @@ def generate(
         guidance_scale=guidance_scale,
         fps=fps.to(device),
         steps=steps,
+        eta=eta,
+        generator=generator,
         concat=None if given is None else model.concat(given, frames),
         progress=progress,
         **settings,
@@ -280,10 +282,10 @@ class Pretrained:
         captions: Sequence[str],
         fps: int | float | Sequence[int | float] = 10,
         first_frame: Float[Tensor, "b 3 h w"] | None = None,
-        guidance_scale: int | float | None = None,
         **settings,
     ) -> Float[Tensor, "b f 3 h w"]:
-        """Clips for captions; see :func:`generate`. ``guidance_scale=None`` takes what was best in validation."""
+        """Clips for captions; see :func:`generate`, whose ``settings`` are by default those that judged best."""
+        best = {"steps": self.card["sampling_steps"]} | {k: self.card[k] for k in ("guidance_scale", "eta")}
         rates = list(fps) if isinstance(fps, Sequence) else [fps] * len(captions)
         return generate(
             self.video_model,
@@ -291,8 +293,7 @@ class Pretrained:
             data.tokenize(captions),
             torch.tensor([float(rate) for rate in rates]),
             first_frame,
-            guidance_scale=self.card.get("guidance_scale", 3.0) if guidance_scale is None else guidance_scale,
-            **settings,
+            **best | settings,
         )
 
 
