@@ -9,6 +9,7 @@ import copy
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def train(
 
     Args:
         config: what to train.
-        folder: where checkpoint, log and sample sheets go; ``None`` keeps nothing.
+        folder: where checkpoint, log and sample sheets go, seen by all processes; ``None`` keeps nothing.
         device: ``None`` takes a GPU if there is one.
         stage: a stage made elsewhere, instead of the one that ``config.stage`` names.
         stop_after: seconds after which to save and return.
@@ -131,6 +132,7 @@ def train(
         optimizer.load_state_dict(scattered(saved["optimizer"], optimizer))
         scaler.load_state_dict(saved["scaler"])
         state.update({k: saved.get(k, state[k]) for k in state})
+        del saved
     parallel = nn.parallel.DistributedDataParallel(stage) if world > 1 and not shard else stage
 
     def averaged() -> nn.Module:
@@ -225,6 +227,8 @@ def split(model: nn.Module, device: torch.device, world: int):
         from torch.distributed.fsdp import fully_shard
     except ImportError as error:
         raise ValueError(f"shard needs torch 2.6 or newer, but this is {torch.__version__}.") from error
+    # Torch warns of writing in place into what a layer returns; the U-Net writes only into what it has made itself.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = torch.distributed.init_device_mesh(device.type, (world,))
     for block in list(model.modules()):
         if isinstance(block, UNetBlock):
