@@ -3,12 +3,12 @@
 import pytest
 import torch
 from gpu_check import allocated_peak
-from synthetic_checkpoints import synthetic_weights
+from test_errors import plain_library
 
 import vdmlib
-from vdmlib import MemoryOptions, Release, estimate_memory
 from vdmlib.memory import TensorLedger, peak_bytes
-from vdmlib.releases import build_parts, checkpoint_names
+
+PLAIN = plain_library()  # Without the shape checks of the tests, which are slow on fake tensors.
 
 TOLERANCE = 0.1  # Of the measured peak. The estimate leaves out latents, tokens and the sampler's arithmetic.
 
@@ -43,50 +43,58 @@ def test_ledger_is_the_allocators_account_of_a_u_net():
     assert peak_bytes(run) == pytest.approx(allocated_peak(run), rel=0.01)
 
 
+@torch.no_grad()
+def test_ledger_counts_the_weights_that_a_cpu_copies():
+    """Two small frames in a wide network, as a full-size one is."""
+    net = vdmlib.ResBlock(320, 64, temporal_convolution=True).eval()
+    x, embedding = torch.randn(1, 2, 320, 4, 4), torch.randn(1, 2, 64)
+
+    def run():
+        return net(x, embedding)
+
+    run()
+    assert peak_bytes(run, weight_copies=2) == pytest.approx(allocated_peak(run), rel=0.1)
+    assert peak_bytes(run) < 0.1 * peak_bytes(run, weight_copies=2)
+
+
 @pytest.fixture(scope="module")
 def pipe():
-    torch.manual_seed(0)
-    release = Release.tiny("i2v")
-    parts = build_parts(release)
-    stored = synthetic_weights(release)
-    for part, names in checkpoint_names(release, parts).items():
-        for ours, parameter in getattr(parts, part).named_parameters():
-            parameter.copy_(stored[names[ours][0]].reshape(parameter.shape))
-    return vdmlib.VideoCrafterPipeline(parts, release, "cpu")
+    release = PLAIN.Release.tiny("i2v")
+    return PLAIN.VideoCrafterPipeline(PLAIN.releases.build_parts(release), release, "cpu")
 
 
 @pytest.mark.parametrize(
     "options",
-    [
-        MemoryOptions(guidance_in_one_batch=False, decode_frames=1),
-        MemoryOptions(decode_frames=4),
-    ],
+    [dict(guidance_in_one_batch=False, decode_frames=1), dict(decode_frames=4)],
     ids=["in turn", "decoding four"],
 )
 def test_estimate_is_the_measured_peak_of_a_run(pipe, options):
-    pipe.memory = options
+    pipe.memory = PLAIN.MemoryOptions(**options)
     size = dict(frames=4, height=128, width=128)
 
     def run():
         pipe("a cat", image=torch.zeros(3, 28, 28), steps=1, seed=0, progress=False, **size)
 
-    estimate = estimate_memory(pipe.release, options, torch.float32, **size)
+    estimate = PLAIN.estimate_memory(pipe.release, pipe.memory, torch.float32, device="cpu", **size)
     assert max(estimate.activations.values()) == pytest.approx(allocated_peak(run), rel=TOLERANCE)
 
 
 def test_options_save_what_they_promise(monkeypatch):
-    monkeypatch.setattr(vdmlib.FeedForward, "CHUNK_ELEMENTS", 2**16)  # Else nothing else counts in so small a network.
-    release = Release.tiny("i2v")
+    # Beside so small a network they are then as large as they are beside a full-size one.
+    monkeypatch.setattr(PLAIN.memory, "GPU_CHUNK_ELEMENTS", 2**18)
+    monkeypatch.setattr(PLAIN.FeedForward, "CHUNK_ELEMENTS", 2**17)
+    release = PLAIN.Release.tiny("i2v")
 
-    def estimate(**options):
-        return estimate_memory(release, MemoryOptions(**options), height=128)
+    def estimate(device="cuda", **options):
+        return PLAIN.estimate_memory(release, PLAIN.MemoryOptions(**options), height=128, device=device)
 
     plain, in_turn = estimate(), estimate(guidance_in_one_batch=False, decode_frames=1, offload="parts")
     assert in_turn.activations["denoising"] < 0.7 * plain.activations["denoising"]
     assert in_turn.activations["decoding"] < 0.5 * plain.activations["decoding"]
     assert in_turn.resident["denoising"] == plain.weights["unet"] < plain.resident["denoising"]
     assert plain.resident["decoding"] == sum(plain.weights.values()) > in_turn.resident["decoding"]
-    monkeypatch.setattr("vdmlib.memory.SLICE_TOKENS", 128)
+    assert estimate(device="cpu").activations["denoising"] <= plain.activations["denoising"]
+    monkeypatch.setattr(PLAIN.memory, "SLICE_TOKENS", 128)
     sliced = estimate(sliced_attention=True, offload="blocks")
     assert sliced.activations["denoising"] < plain.activations["denoising"]
     assert sliced.resident["denoising"] < 0.6 * in_turn.resident["denoising"]
@@ -95,7 +103,7 @@ def test_options_save_what_they_promise(monkeypatch):
 
 def test_videocrafter2_fits_a_t4():
     """Weights as in the released file, and with guidance under 12 GB at 16 × 320 × 512 in float16."""
-    estimate = estimate_memory(Release.videocrafter2())
+    estimate = PLAIN.estimate_memory(PLAIN.Release.videocrafter2())
     # The text encoder's last block, its projection and its logit scale are not needed.
     text = 354_032_641 - (12 * 1024**2 + 13 * 1024) - 1024**2 - 1
     expected = {"unet": 1_413_284_420, "autoencoder": 83_653_863, "text_encoder": text}

@@ -18,7 +18,7 @@ from synthetic_checkpoints import synthetic_weights, write
 
 from vdmlib import Release, VideoCrafterPipeline
 from vdmlib.checkpoints import CheckpointError
-from vdmlib.releases import find_checkpoint
+from vdmlib.loading import find_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def hub(whole):
 DOWNLOAD = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[2])
-from vdmlib.releases import find_checkpoint
+from vdmlib.loading import find_checkpoint
 try:
     print(find_checkpoint(sys.argv[1]))
 except Exception as error:

@@ -42,6 +42,7 @@ CALLS = {
     "a picture from -1 to 1": ("i2v", dict(image=PICTURE - 1), ValueError, "fractions in 0 ... 1"),
     "a picture of whole numbers": ("i2v", dict(image=torch.ones(3, 8, 8).long()), ValueError, "image is int64"),
     "an array of fractions": ("i2v", dict(image=np.zeros((8, 8, 3))), ValueError, "of float64: pass bytes"),
+    "an array of words": ("i2v", dict(image=np.array(["a", "b"])), ValueError, "image is an array .*: pass bytes"),
     "an array with colours first": ("i2v", dict(image=np.zeros((3, 8, 8), np.uint8)), ValueError, "pass bytes"),
     "fps of zero": ("t2v", dict(fps=0), ValueError, "fps is 0"),
     "negative fps": ("t2v", dict(fps=-8), ValueError, "fps is -8"),
@@ -147,6 +148,7 @@ SAVES = {
     "no ending": (VIDEO, dict(path="video"), ValueError, "ends in ''"),
     "no such folder": (VIDEO, dict(path="nowhere/video.mp4"), FileNotFoundError, "no folder nowhere"),
     "two videos": (torch.zeros(2, 4, 3, 16, 16), dict(), ValueError, r"pick it with \[i\]"),
+    "an array": (VIDEO.numpy(), dict(), TypeError, "frames is a ndarray: pass a tensor"),
     "no frames": (torch.zeros(0, 3, 16, 16), dict(), ValueError, r"shape \(0, 3, 16, 16\)"),
     "channels last": (torch.zeros(4, 16, 16, 3), dict(), ValueError, r"shape \(4, 16, 16, 3\)"),
     "fps of zero": (VIDEO, dict(fps=0), ValueError, "fps is 0"),
@@ -176,7 +178,7 @@ def test_there_are_at_least_fifty():
     assert len(CALLS) + len(LOADS) + len(OPTIONS) + len(SAVES) >= 50
 
 
-@pytest.mark.parametrize("form", ["path", "pillow", "bytes", "tensor"])
+@pytest.mark.parametrize("form", ["path", "pillow", "bytes", "backwards", "tensor"])
 def test_every_form_of_the_same_picture_is_read_alike(form, tmp_path):
     from PIL import Image
 
@@ -184,5 +186,6 @@ def test_every_form_of_the_same_picture_is_read_alike(form, tmp_path):
     picture, path = Image.fromarray(pixels), tmp_path / "picture.png"
     picture.save(path)
     tensor = torch.as_tensor(pixels).permute(2, 0, 1) / 255
-    given = {"path": str(path), "pillow": picture, "bytes": pixels, "tensor": tensor}[form]
+    backwards = np.ascontiguousarray(pixels[..., ::-1])[..., ::-1]  # As from a library that has blue first.
+    given = {"path": str(path), "pillow": picture, "bytes": pixels, "backwards": backwards, "tensor": tensor}[form]
     assert torch.equal(plain_library().pipeline.read_images(given), tensor[None])

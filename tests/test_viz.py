@@ -79,6 +79,10 @@ def test_map_shows_what_a_configuration_leaves_out():
     assert "takes an image" in written(viz.unet_map(image))
 
 
+def test_map_for_an_input_of_another_size():
+    assert str((1, TINY.temporal_length, 4, 16, 24)) in written(viz.unet_map(TINY, size=(16, 24)))
+
+
 def test_map_of_unet2d():
     figure = viz.unet_map(UNet2D(widths=(16, 32, 64, 64)))
     assert len(arrows(figure)) == 4
@@ -146,6 +150,17 @@ def test_image_grid_keeps_order_and_limits():
     figure = viz.image_grid(images, titles=["a"], rows=["r", "s"], columns=2)
     assert [float(ax.images[0].get_array().max()) for ax in figure.axes] == [0, 0.5, 1, 1]
     assert {"r", "s"} <= set(written(figure))
+
+
+def test_picture_map_draws_every_card_to_one_scale():
+    decks = [(1, 1, torch.zeros(3, 3, 8, 8), "video", "(3, 8, 8)"), (3, 1, torch.zeros(1, 2, 4), "code", "")]
+    figure = viz.picture_map(decks, [((1.5, 1), (2.5, 1), "encoder", "text")], size=(4, 2), pixel=0.05)
+    images = figure.axes[0].images
+    assert [image.get_array().shape[:2] for image in images] == [(8, 8)] * 3 + [(2, 4)]
+    assert {"video", "(3, 8, 8)", "code", "encoder"} <= set(written(figure))
+    widths = [image.get_extent()[1] - image.get_extent()[0] for image in images]
+    assert widths == pytest.approx([0.4] * 3 + [0.2])
+    assert len(arrows(figure, "text")) == 1
 
 
 def test_gif_is_the_same_every_time_and_starts_with_its_poster():

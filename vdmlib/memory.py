@@ -1,5 +1,6 @@
 """Less memory, and how much a run needs, counted tensor by tensor before anything is allocated (chapter 10)."""
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,11 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .attention import FeedForward
 from .encoders import decode_latents
 from .releases import Release, build_parts
 from .unet3d import UNet3D
 
-Stage = Literal["encoding", "denoising", "decoding"]
+Stage = Literal["loading", "encoding", "denoising", "decoding"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class MemoryOptions:
     Attributes:
         guidance_in_one_batch: both halves of the guidance in one call of the network; off, one after the other.
         decode_frames: how many frames the autoencoder decodes at once.
-        sliced_attention: self-attention over a few thousand tokens at a time.
+        sliced_attention: self-attention and feed-forward layers over a few thousand tokens at a time.
         offload: weights wait on the CPU and visit the device: ``"parts"``, each network while it runs;
             ``"blocks"``, besides that each block of the U-Net by itself, which is slow and fits almost anywhere.
     """
@@ -45,13 +47,16 @@ class MemoryOptions:
         if self.offload not in (None, "parts", "blocks"):
             raise ValueError(f"offload is {self.offload!r}: use None, 'parts' or 'blocks'.")
 
-    def next(self, stage: Stage) -> "MemoryOptions | None":
-        """The same options with one more that saves memory in this stage, the cheapest first; ``None`` after all."""
+    def next(self, stage: Stage, offload: bool = True) -> "MemoryOptions | None":
+        """The same options with one more that saves memory in this stage, the cheapest first; ``None`` after all.
+
+        ``offload=False`` leaves the weights where they are, for a run on the CPU itself.
+        """
         if stage == "denoising" and self.guidance_in_one_batch:
             return replace(self, guidance_in_one_batch=False)
         if stage == "decoding" and self.decode_frames > 1:
             return replace(self, decode_frames=1)
-        if self.offload is None:
+        if offload and self.offload is None:
             return replace(self, offload="parts")
         if stage == "denoising" and not self.sliced_attention:
             return replace(self, sliced_attention=True)
@@ -65,6 +70,21 @@ class MemoryOptions:
 
 
 FASTEST = MemoryOptions()
+
+
+# Two frames of 40 × 64 latents: enough to keep a GPU busy with attention.
+SLICE_TOKENS = 2 * 40 * 64
+# A CPU is fastest with the few thousand tokens of FeedForward.CHUNK_ELEMENTS; a GPU would have too little to do.
+GPU_CHUNK_ELEMENTS = 2**26
+
+
+def slice_layers(net: UNet3D, options: MemoryOptions, device: torch.device) -> None:
+    """Let attention and feed-forward layers take as much at a time as options and device want."""
+    net.slice_attention(SLICE_TOKENS if options.sliced_attention else None)
+    small = options.sliced_attention or device.type == "cpu"
+    for module in net.modules():
+        if isinstance(module, FeedForward):
+            module.CHUNK_ELEMENTS = FeedForward.CHUNK_ELEMENTS if small else GPU_CHUNK_ELEMENTS
 
 
 @contextmanager
@@ -114,10 +134,15 @@ def unet_blocks(net: UNet3D) -> list[nn.Module]:
 
 
 class TensorLedger(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive while it is active: each storage once, from birth to death."""
+    """Counts the bytes of all tensors that are alive while it is active: each storage once, from birth to death.
 
-    def __init__(self):
+    ``weight_copies``: how often a convolution copies its weights while it runs. A CPU's does it twice, into the layout
+    of its input and into one of its own; beside a short or small video that is more than all activations.
+    """
+
+    def __init__(self, weight_copies: int = 0):
         super().__init__()
+        self.weight_copies = weight_copies
         self.bytes = self.peak = 0
         self._known: dict[int, weakref.ref] = {}
 
@@ -128,6 +153,8 @@ class TensorLedger(TorchDispatchMode):
         result = func(*args, **kwargs)
         for leaf in tree_leaves(result):
             self._meet(leaf, new=True)
+        if func is torch.ops.aten.convolution.default and math.prod(args[1].shape[2:]) > 1:
+            self.peak = max(self.peak, self.bytes + self.weight_copies * args[1].nbytes)
         return result
 
     def _meet(self, leaf: object, new: bool) -> None:
@@ -145,9 +172,9 @@ class TensorLedger(TorchDispatchMode):
         self.peak = max(self.peak, self.bytes)
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
-    """The most bytes that the tensors made inside ``run`` take at one moment."""
-    with TensorLedger() as ledger:
+def peak_bytes(run: Callable[[], object], weight_copies: int = 0) -> int:
+    """The most bytes that the tensors made inside ``run`` take at one moment; see :class:`TensorLedger`."""
+    with TensorLedger(weight_copies) as ledger:
         run()
     return ledger.peak
 
@@ -175,33 +202,37 @@ def estimate_memory(
     width: int | None = None,
     prompts: int = 1,
     guidance: bool = True,
+    device: torch.device | str = "cuda",
 ) -> MemoryEstimate:
-    """What a run of :class:`vdmlib.VideoCrafterPipeline` needs, without memory, weights or a device.
+    """What a run of :class:`vdmlib.VideoCrafterPipeline` on a device needs, without memory, weights or that device.
 
     Every stage runs on fake tensors, which have shapes and lifetimes but no contents, and all of them are counted.
-    Kernels are taken to be fused as the CPU's are; what a GPU's libraries take as working space comes on top.
+    Kernels are taken to be fused as the CPU's are. What a GPU's libraries take as working space, and copies where one
+    of them wants another layout, come on top.
     """
     frames, height, width = frames or release.frames, height or release.height, width or release.width
     with torch.device("meta"):
         parts = build_parts(release)
     weights = {name: sum(p.numel() for p in part.parameters()) * dtype.itemsize for name, part in parts.named().items()}
+    device = torch.device(device)
+    copies = 2 if device.type == "cpu" else 0
     both = 2 if guidance else 1
     calls = both if options.guidance_in_one_batch else 1
     with FakeTensorMode(), torch.no_grad():
         for part in parts.named().values():
             _make_fake(part, dtype)
-        parts.unet.slice_attention(SLICE_TOKENS if options.sliced_attention else None)
+        slice_layers(parts.unet, options, device)
 
         def draw(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype)
 
         ids = torch.zeros(prompts + 1, release.text_encoder.tokens, dtype=torch.long)
-        encoding = [peak_bytes(lambda: parts.text_encoder(ids))]
+        encoding = [peak_bytes(lambda: parts.text_encoder(ids), copies)]
         tokens = release.text_encoder.tokens
         if release.kind == "i2v":
             side = release.image_encoder.image_size
             picture = draw(prompts + 1, 3, side, side)
-            encoding.append(peak_bytes(lambda: parts.resampler(parts.image_encoder(picture))))
+            encoding.append(peak_bytes(lambda: parts.resampler(parts.image_encoder(picture)), copies))
             tokens += release.resampler.queries
         factor = release.autoencoder.downsampling
         shape = (frames, release.unet.in_channels, height // factor, width // factor)
@@ -218,16 +249,12 @@ def estimate_memory(
 
         activations = {
             "encoding": max(encoding),
-            "denoising": peak_bytes(step),
+            "denoising": peak_bytes(step, copies),
             "decoding": peak_bytes(
-                lambda: decode_latents(parts.autoencoder, draw(prompts, *shape), options.decode_frames)
+                lambda: decode_latents(parts.autoencoder, draw(prompts, *shape), options.decode_frames), copies
             ),
         }
     return MemoryEstimate(weights, _resident(weights, parts.unet, options, dtype), activations)
-
-
-# Two frames of 40 × 64 latents: enough to keep a GPU busy.
-SLICE_TOKENS = 2 * 40 * 64
 
 
 def _make_fake(part: nn.Module, dtype: torch.dtype) -> None:

@@ -8,26 +8,26 @@ U-Net and sampler are this library's; text encoder, image encoder and autoencode
 Follows ``scripts/evaluation/inference.py`` and ``scripts/gradio/i2v_test.py`` of the released code.
 """
 
-import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import ContextCache, SpatialTransformer
-from .encoders import Tokenizer, decode_latents, prepare_image, require
-from .memory import FASTEST, SLICE_TOKENS, MemoryOptions, Stage, lent, lent_by_block
-from .releases import RELEASES, Kind, Parts, Release, find_checkpoint, load_release
+from .devices import channels_last_weights, choose_device, choose_dtype, dtype_name, memory_explained
+from .encoders import Tokenizer, decode_latents, prepare_image
+from .loading import find_checkpoint, load_release
+from .media import check_number, read_images
+from .media import save_video as save_video
+from .memory import FASTEST, MemoryOptions, Stage, lent, lent_by_block, slice_layers
+from .releases import RELEASES, Kind, Parts, Release
 from .sampling import SamplingStep, sample_ddim
 from .unet3d import UNet3D
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class VideoCrafterPipeline:
@@ -50,7 +50,8 @@ class VideoCrafterPipeline:
         self.dtype = next(parts.unet.parameters()).dtype
         self.tokenizer = Tokenizer(release.text_encoder.tokens)
         self._compiled = False
-        self._place()
+        with self._stage("loading"):
+            self._place()
 
     @classmethod
     def from_checkpoint(
@@ -86,10 +87,10 @@ class VideoCrafterPipeline:
         device = choose_device(device)
         dtype = choose_dtype(dtype, device)
         home = device if memory.offload is None else "cpu"
-        with _explained("loading", dtype, memory):
-            path = find_checkpoint(path_or_hub_id)
+        path = find_checkpoint(path_or_hub_id)
+        with memory_explained("loading", device, dtype, memory):
             parts, release = load_release(path, kind, release, dtype=dtype, device=home, verify=verify)
-            return cls(parts, release, device, memory)
+        return cls(parts, release, device, memory)
 
     def compile(self, **options: Any) -> "VideoCrafterPipeline":
         """Let ``torch.compile`` translate the U-Net; the first step then takes minutes, later ones less time."""
@@ -97,6 +98,9 @@ class VideoCrafterPipeline:
             raise ValueError(
                 f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
             )
+        for function in (rearrange, repeat, einsum):
+            # One step for the compiler, which else spends most of its time on reading what einops does inside.
+            torch.compiler.allow_in_graph(function)
         self.parts.unet.compile(**options)
         self._compiled = True
         return self
@@ -146,7 +150,8 @@ class VideoCrafterPipeline:
         self._check(prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width)
         if self._compiled and self.memory.offload is not None:
             raise ValueError(f"offload is {self.memory.offload!r}, but the U-Net is compiled: load it again without.")
-        self._place()
+        with self._stage("loading"):
+            self._place()
 
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
@@ -156,7 +161,7 @@ class VideoCrafterPipeline:
         with self._stage("encoding", size):
             context, uncond_context = self._contexts(prompts, negative_prompt, pictures)
         with self._stage("denoising", size), self._running("unet") as unet:
-            unet.slice_attention(SLICE_TOKENS if self.memory.sliced_attention else None)
+            slice_layers(unet, self.memory, self.device)
             latents = sample_ddim(
                 _Denoiser(unet, fill_caches=self._compiled),
                 release.schedule,
@@ -172,14 +177,11 @@ class VideoCrafterPipeline:
                 callback=callback,
                 guidance_in_one_batch=self.memory.guidance_in_one_batch,
             )
-        if not latents.isfinite().all():
-            raise ArithmeticError(
-                f"The latents are not finite numbers: the weights are damaged or too large for {_name(self.dtype)}, "
-                f"so download them again or load with dtype=torch.float32."
-            )
+        self._check_finite("latents", latents)
         with self._stage("decoding", size), self._running("autoencoder") as vae:
-            pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames)
-        return ((pixels.float() + 1) / 2).clamp(0, 1).cpu()
+            pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames).float()
+        self._check_finite("pixels", pixels)
+        return ((pixels + 1) / 2).clamp(0, 1).cpu()
 
     def _check(
         self, prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width
@@ -196,25 +198,33 @@ class VideoCrafterPipeline:
             raise ValueError(
                 f"{len(pictures)} images were given for {len(prompts)} prompts: pass one, or one for each prompt."
             )
-        _check_number("fps", fps, 0.1, 1000)
-        _check_number("guidance_scale", guidance_scale, 0, 1000)
-        _check_number("eta", eta, 0, 1)
-        _check_number("steps", steps, 1, len(self.release.schedule), whole=True)
-        _check_number("frames", frames, 1, 1024, whole=True)
+        check_number("fps", fps, 0.1, 1000)
+        check_number("guidance_scale", guidance_scale, 0, 1000)
+        check_number("eta", eta, 0, 1)
+        check_number("steps", steps, 1, len(self.release.schedule), whole=True)
+        check_number("frames", frames, 1, 1024, whole=True)
         for name, side in (("height", height), ("width", width)):
-            _check_number(name, side, 64, 8192, whole=True)
+            check_number(name, side, 64, 8192, whole=True)
             if side % 64:
                 raise ValueError(
                     f"{name} is {side}, but must be a multiple of 64 pixels: {64 * round(side / 64)} fits."
                 )
         if seed is not None:
-            _check_number("seed", seed, 0, 2**63 - 1, whole=True)
+            check_number("seed", seed, 0, 2**63 - 1, whole=True)
         if len(self.release.schedule) % steps:
             raise ValueError(
                 f"steps is {steps}, but must divide {len(self.release.schedule)}: use 10, 20, 25, 40, 50 or 100."
             )
 
+    def _check_finite(self, what: str, values: Tensor) -> None:
+        if not values.isfinite().all():
+            raise ArithmeticError(
+                f"The {what} are not finite numbers: the weights are damaged or too large for "
+                f"{dtype_name(self.dtype)}, so download them again or load with dtype=torch.float32."
+            )
+
     def _place(self) -> None:
+        """Bring the weights where the options want them to wait; free of cost where they are."""
         home = self.device if self.memory.offload is None else torch.device("cpu")
         for part in self.parts.named().values():
             part.to(home)
@@ -230,8 +240,8 @@ class VideoCrafterPipeline:
         with (lent_by_block if (offload, name) == ("blocks", "unet") else lent)(part, self.device):
             yield part
 
-    def _stage(self, stage: Stage, size: str):
-        return _explained(stage, self.dtype, self.memory, size)
+    def _stage(self, stage: Stage, size: str = "the weights"):
+        return memory_explained(stage, self.device, self.dtype, self.memory, size)
 
     def _contexts(
         self, prompts: list[str], negative_prompt: str, pictures: Tensor | None
@@ -271,137 +281,3 @@ class _Denoiser:
 
     def __call__(self, x: Tensor, timesteps: Tensor, **conditions: Any) -> Tensor:
         return self.unet(x.to(self.dtype), timesteps, **conditions).float()
-
-
-@contextmanager
-def _explained(stage: str, dtype: torch.dtype, memory: MemoryOptions, size: str = "the weights") -> Iterator[None]:
-    """Turn "out of memory" into a sentence that names the option to try next."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        options = memory.next(stage)
-        if dtype == torch.float32:
-            advice = "load the model with dtype=torch.float16, which halves everything"
-        elif options is not None:
-            advice = f"try memory=vdmlib.MemoryOptions({FASTEST.changes(options)}) next"
-        else:
-            advice = "make the video smaller, with fewer frames or less height and width"
-        raise torch.cuda.OutOfMemoryError(
-            f"Memory ran out while {stage} {size} in {_name(dtype)}: {advice}. ({str(error).splitlines()[0][:160]})"
-        ) from error
-
-
-def channels_last_weights(module: nn.Module) -> None:
-    """Lay out the weights of convolutions as their inputs are, so that no call has to do it again."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
-        elif isinstance(layer, nn.Conv3d):
-            layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last_3d)
-
-
-def choose_device(device: torch.device | str | None) -> torch.device:
-    """A device that is there; by default the GPU if there is one."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"device is {str(device)!r}, which this machine or this build of PyTorch does not have: use 'cpu', or "
-            f"'cuda' where there is an NVIDIA GPU. ({(str(error).splitlines() or ['unknown'])[0][:100]})"
-        ) from None
-    return device
-
-
-def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    """A dtype that the device computes in; by default float16 on a GPU and float32 on a CPU."""
-    if dtype is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
-        raise ValueError(f"dtype is {dtype!r}: use {', '.join(DTYPES)}.")
-    if chosen == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        raise ValueError(f"dtype is bfloat16, but {torch.cuda.get_device_name(device)} has none: use float16.")
-    return chosen
-
-
-def read_images(image: Any) -> Float[Tensor, "b 3 h w"]:
-    """A path, a PIL picture, bytes (h, w, 3) or a tensor (3, h, w) or (b, 3, h, w), as a tensor in 0 ... 1."""
-    pillow = require("PIL.Image")
-    if isinstance(image, str | os.PathLike):
-        image = _open_picture(Path(image).expanduser(), pillow)
-    if isinstance(image, pillow.Image):
-        numpy = require("numpy")
-        image = numpy.array(image.convert("RGB"))
-    if hasattr(image, "__array__") and not isinstance(image, Tensor):
-        image = torch.as_tensor(image)
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"image is an array {tuple(image.shape)} of {_name(image.dtype)}: pass bytes, (h, w, 3).")
-        image = rearrange(image, "h w c -> c h w") / 255
-    if not isinstance(image, Tensor):
-        raise TypeError(f"image is a {type(image).__name__}: pass a path, a PIL picture, bytes (h, w, 3) or a tensor.")
-    if image.ndim == 3:
-        image = rearrange(image, "c h w -> 1 c h w")
-    if image.ndim != 4 or image.shape[1] != 3 or min(image.shape) < 1 or min(image.shape[2:]) < 2:
-        raise ValueError(f"image has shape {tuple(image.shape)}: pass (3, h, w) or (b, 3, h, w) with 2 pixels or more.")
-    if not image.is_floating_point() or not image.isfinite().all() or image.min() < 0 or image.max() > 1:
-        raise ValueError(
-            f"image is {_name(image.dtype)} from {image.min():.3g} to {image.max():.3g}: pass fractions in 0 ... 1."
-        )
-    return image.detach().float().cpu()
-
-
-def _open_picture(path: Path, pillow):
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no picture {path}: correct the path.")
-    try:
-        with pillow.open(path) as picture:
-            return require("PIL.ImageOps").exif_transpose(picture).convert("RGB")
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} is no picture that can be read: save it as PNG or JPEG. ({error})") from None
-
-
-def save_video(frames: Float[Tensor, "*b f 3 h w"], path: str | Path, fps: int | float = 8) -> Path:
-    """Write one video, pixels in 0 ... 1, as ``.mp4`` (H.264) or as a looping ``.gif``; returns the path."""
-    path = Path(path).expanduser()
-    if frames.ndim == 5 and len(frames) == 1:
-        frames = rearrange(frames, "1 f c h w -> f c h w")
-    if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
-        raise ValueError(
-            f"frames has shape {tuple(frames.shape)}, but one video is (frames, 3, height, width): pick it with [i]."
-        )
-    _check_number("fps", fps, 0.1, 240)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}: create it first, or write somewhere else.")
-    pixels = (frames.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels = rearrange(pixels, "f c h w -> f h w c").numpy()
-    if path.suffix == ".gif":
-        pillow = require("PIL.Image")
-        first, *others = (pillow.fromarray(frame) for frame in pixels)
-        first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
-    elif path.suffix == ".mp4":
-        require("imageio_ffmpeg")
-        writer = require("imageio.v2")
-        if pixels.shape[1] % 2 or pixels.shape[2] % 2:
-            raise ValueError(
-                f"Frames of {pixels.shape[1]} × {pixels.shape[2]} cannot be written as mp4: use even sides."
-            )
-        writer.mimwrite(path, pixels, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2, quality=8)
-    else:
-        raise ValueError(f"{path.name} ends in {path.suffix!r}: use .mp4 or .gif.")
-    return path
-
-
-def _check_number(name: str, value: Any, least: int | float, most: int | float, whole: bool = False) -> None:
-    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not least <= value <= most:
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name} is {value!r:.60}: use {kind} from {least} to {most}.")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -39,7 +39,7 @@ INK = "#24282D"
 MUTED = "#5F6770"
 _FAINT = "#C9CED4"
 
-_SEQUENTIAL = colors.LinearSegmentedColormap.from_list(
+SEQUENTIAL = colors.LinearSegmentedColormap.from_list(
     "influence", ["#FFFFFF", "#BFDDEE", COLOURS["space"], "#002B45"]
 )
 _DIVERGING = colors.LinearSegmentedColormap.from_list(
@@ -86,7 +86,9 @@ _STRUCTURE = ("encoder", "middle", "decoder", "skips", "resampling", "input", "o
 PARTS = sorted({part for *_, parts in (*_LAYERS.values(), *_DOTS.values()) for part in parts} | {*_STRUCTURE})
 
 
-def unet_map(net: Any = None, highlight: str | Sequence[str] | None = None, ax=None):
+def unet_map(
+    net: Any = None, highlight: str | Sequence[str] | None = None, ax=None, size: tuple[int, int] | None = None
+):
     """Draw a U-Net from a real network: every block, its layers, the skip connections, and the shapes.
 
     Args:
@@ -96,11 +98,12 @@ def unet_map(net: Any = None, highlight: str | Sequence[str] | None = None, ax=N
             "encoder", "middle" and "decoder" mean the path: convolutions, ResNet blocks and changes of
             resolution, without the transformers. ``None`` lights everything.
         ax: matplotlib axes to draw on; a figure is made if there are none.
+        size: height and width of the input, for a 3D U-Net; left out: 5 × 8 places on the smallest map.
 
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
-    rows, config = _rows_of(net)
+    rows, config = _rows_of(net, size)
     wanted = {highlight} if isinstance(highlight, str) else None if highlight is None else set(highlight)
     if wanted is not None and not wanted <= set(PARTS):
         raise ValueError(f"Unknown part {sorted(wanted - set(PARTS))}: choose from {', '.join(PARTS)}.")
@@ -151,14 +154,15 @@ def unet_map(net: Any = None, highlight: str | Sequence[str] | None = None, ax=N
     return _shown_once(ax.figure)
 
 
-def _rows_of(net) -> tuple[list[BlockRow], UNet3DConfig | None]:
+def _rows_of(net, size) -> tuple[list[BlockRow], UNet3DConfig | None]:
     if net is None:
         net = UNet3DConfig.videocrafter2()
     if isinstance(net, UNet3D):
         net = net.config
     if isinstance(net, UNet3DConfig):
         multiple = 2 ** (net.levels - 1)
-        return dimension_table(net, net.temporal_length, 5 * multiple, 8 * multiple), net
+        height, width = size or (5 * multiple, 8 * multiple)
+        return dimension_table(net, net.temporal_length, height, width), net
     if isinstance(net, UNet2D):
         return shape_table(net, 16, 16), None
     return list(net), None
@@ -334,7 +338,7 @@ def heatmap(
         ax.axis("off")
         if i >= len(maps):
             continue
-        shades = _DIVERGING if signed else _SEQUENTIAL
+        shades = _DIVERGING if signed else SEQUENTIAL
         image = ax.imshow(maps[i], cmap=shades, vmin=-limit if signed else 0, vmax=limit)
         frame = {"fill": False, "edgecolor": _FAINT, "lw": 1}
         ax.add_patch(Rectangle((-0.5, -0.5), *maps[i].shape[::-1], **frame))
@@ -356,7 +360,7 @@ def labelled_heatmap(values, rows: Sequence[str], columns: Sequence[str], number
     limit = float(np.abs(values).max()) or 1.0
     size = (min(7, 2.2 + 0.85 * len(columns)), 0.8 + 0.5 * len(rows))
     figure, ax = plt.subplots(figsize=size, layout="constrained")
-    image = ax.imshow(values, cmap=_SEQUENTIAL, vmin=0, vmax=limit, aspect="auto")
+    image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=limit, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         ink = CARD if value > 0.55 * limit else INK
         ax.text(column, row, format(float(value), numbers), ha="center", va="center", color=ink)
@@ -400,6 +404,45 @@ def image_grid(
             ax.set_title(titles[i] if i < len(titles) else "", fontsize=10)
     for ax, name in zip(axes[:, 0], rows, strict=False):
         ax.text(-0.08, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=10.5)
+    return _shown_once(figure)
+
+
+def picture_map(decks, arrows=(), size=(7.0, 4.6), pixel: float = 0.02):
+    """Draw what goes where in a whole model: decks of pictures, all to one scale, and arrows between them.
+
+    Args:
+        decks: (x, y, pictures, above, below) for each: where its middle is, in inches; (n, h, w) or (n, 3, h, w)
+            from -1 to 1, drawn like cards on a pile, the first on top; what to write above it and below it.
+        arrows: (start, end, label, colour) for each: two points in inches, what to write beside the middle of the
+            arrow, above a level one and to the right of an upright one, and the name of its colour.
+        size: of the figure, in inches.
+        pixel: how wide a pixel is drawn, in inches.
+    """
+    figure, ax = plt.subplots(figsize=size)
+    ax.set_position((0, 0, 1, 1))
+    for x, y, pictures, above, below in decks:
+        pictures = torch.as_tensor(pictures).detach()
+        pictures = pictures.movedim(1, -1) if pictures.ndim == 4 else pictures
+        half_width, half_height = pixel * pictures.shape[2] / 2, pixel * pictures.shape[1] / 2
+        for i in reversed(range(len(pictures))):
+            left, bottom = x - half_width + 0.07 * i, y - half_height + 0.07 * i
+            box = (left, left + 2 * half_width, bottom, bottom + 2 * half_height)
+            card = ((pictures[i].clamp(-1, 1) + 1) / 2).numpy()
+            options = {"vmin": 0, "vmax": 1, "interpolation": "nearest", "zorder": 10 - i}
+            ax.imshow(card, extent=box, cmap="gray", **options)
+            edge = {"fill": False, "edgecolor": CARD, "lw": 1.2, "zorder": 10 - i}
+            ax.add_patch(Rectangle((box[0], box[2]), 2 * half_width, 2 * half_height, **edge))
+        rise = 0.07 * (len(pictures) - 1)
+        ax.text(x + rise / 2, y + half_height + rise + 0.1, above, ha="center", va="bottom", fontsize=10.5)
+        ax.text(x, y - half_height - 0.1, below, ha="center", va="top", fontsize=9.5, color=MUTED)
+    for start, end, label, colour in arrows:
+        _arrow(ax, start, end, COLOURS[colour])
+        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        level = start[1] == end[1]
+        place = {"ha": "center", "va": "bottom"} if level else {"ha": "left", "va": "center"}
+        ax.text(x + 0.1 * (not level), y + 0.09 * level, label, fontsize=9.5, **place)
+    ax.set(xlim=(0, size[0]), ylim=(0, size[1]), aspect="equal")
+    ax.axis("off")
     return _shown_once(figure)
 
 
