@@ -7,6 +7,7 @@ from test_errors import plain_library
 
 import vdmlib
 from vdmlib.memory import TensorLedger, peak_bytes
+from vdmlib.temporal import channels_last
 
 PLAIN = plain_library()  # Without the shape checks of the tests, which are slow on fake tensors.
 
@@ -47,7 +48,7 @@ def test_ledger_is_the_allocators_account_of_a_u_net():
 def test_ledger_counts_the_weights_that_a_cpu_copies():
     """Two small frames in a wide network, as a full-size one is."""
     net = vdmlib.ResBlock(320, 64, temporal_convolution=True).eval()
-    x, embedding = torch.randn(1, 2, 320, 4, 4), torch.randn(1, 2, 64)
+    x, embedding = channels_last(torch.randn(1, 2, 320, 4, 4)), torch.randn(1, 2, 64)
 
     def run():
         return net(x, embedding)
