@@ -44,6 +44,19 @@ def test_all_numbers_of_a_file_arrive_at_their_place(loaded):
 def test_from_a_prompt_to_a_file(loaded, tmp_path):
     pipe, _ = loaded
     image = torch.linspace(0, 1, 3 * 90 * 160).reshape(3, 90, 160) if pipe.release.kind == "i2v" else None
+    seen = {}
+    for name, part in pipe.parts.named().items():
+        part.register_forward_pre_hook(
+            lambda _, inputs, given, name=name: seen.update({name: (inputs[0].shape, given.get("context"))}),
+            with_kwargs=True,
+        )
     video = pipe("a cat", image=image, steps=1, seed=0, frames=2, height=64, width=64, progress=False)
+    # Prompt and empty prompt; picture and grey picture; both halves of the guidance.
+    assert seen["text_encoder"][0] == (2, 77)
+    tokens = 77
+    if image is not None:
+        assert seen["image_encoder"][0] == (2, 3, 224, 224) and seen["resampler"][0] == (2, 257, 1280)
+        tokens += 16
+    assert seen["unet"][0] == (2, 2, 4, 8, 8) and seen["unet"][1].tokens.shape == (2, tokens, 1024)
     assert video.shape == (1, 2, 3, 64, 64) and video.isfinite().all() and video.std() > 0.01
     assert vdmlib.save_video(video, tmp_path / "cat.mp4").stat().st_size > 500

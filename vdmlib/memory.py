@@ -136,13 +136,13 @@ def unet_blocks(net: UNet3D) -> list[nn.Module]:
 class TensorLedger(TorchDispatchMode):
     """Counts the bytes of all tensors that are alive while it is active: each storage once, from birth to death.
 
-    ``weight_copies``: how often a convolution copies its weights while it runs. A CPU's does it twice, into the layout
-    of its input and into one of its own; beside a short or small video that is more than all activations.
+    ``on_cpu`` also counts that a CPU's convolution copies its weights while it runs, into a layout of its own and, if
+    need be, into that of its input before; beside a short and small video that is more than all activations.
     """
 
-    def __init__(self, weight_copies: int = 0):
+    def __init__(self, on_cpu: bool = False):
         super().__init__()
-        self.weight_copies = weight_copies
+        self.on_cpu = on_cpu
         self.bytes = self.peak = 0
         self._known: dict[int, weakref.ref] = {}
 
@@ -153,8 +153,9 @@ class TensorLedger(TorchDispatchMode):
         result = func(*args, **kwargs)
         for leaf in tree_leaves(result):
             self._meet(leaf, new=True)
-        if func is torch.ops.aten.convolution.default and math.prod(args[1].shape[2:]) > 1:
-            self.peak = max(self.peak, self.bytes + self.weight_copies * args[1].nbytes)
+        if self.on_cpu and func is torch.ops.aten.convolution.default and math.prod(args[1].shape[2:]) > 1:
+            copies = 1 if args[0].is_contiguous() else 2
+            self.peak = max(self.peak, self.bytes + copies * args[1].nbytes)
         return result
 
     def _meet(self, leaf: object, new: bool) -> None:
@@ -172,9 +173,9 @@ class TensorLedger(TorchDispatchMode):
         self.peak = max(self.peak, self.bytes)
 
 
-def peak_bytes(run: Callable[[], object], weight_copies: int = 0) -> int:
+def peak_bytes(run: Callable[[], object], on_cpu: bool = False) -> int:
     """The most bytes that the tensors made inside ``run`` take at one moment; see :class:`TensorLedger`."""
-    with TensorLedger(weight_copies) as ledger:
+    with TensorLedger(on_cpu) as ledger:
         run()
     return ledger.peak
 
@@ -215,7 +216,7 @@ def estimate_memory(
         parts = build_parts(release)
     weights = {name: sum(p.numel() for p in part.parameters()) * dtype.itemsize for name, part in parts.named().items()}
     device = torch.device(device)
-    copies = 2 if device.type == "cpu" else 0
+    on_cpu = device.type == "cpu"
     both = 2 if guidance else 1
     calls = both if options.guidance_in_one_batch else 1
     with FakeTensorMode(), torch.no_grad():
@@ -227,12 +228,12 @@ def estimate_memory(
             return torch.empty(shape, dtype=dtype)
 
         ids = torch.zeros(prompts + 1, release.text_encoder.tokens, dtype=torch.long)
-        encoding = [peak_bytes(lambda: parts.text_encoder(ids), copies)]
+        encoding = [peak_bytes(lambda: parts.text_encoder(ids), on_cpu)]
         tokens = release.text_encoder.tokens
         if release.kind == "i2v":
             side = release.image_encoder.image_size
             picture = draw(prompts + 1, 3, side, side)
-            encoding.append(peak_bytes(lambda: parts.resampler(parts.image_encoder(picture)), copies))
+            encoding.append(peak_bytes(lambda: parts.resampler(parts.image_encoder(picture)), on_cpu))
             tokens += release.resampler.queries
         factor = release.autoencoder.downsampling
         shape = (frames, release.unet.in_channels, height // factor, width // factor)
@@ -249,9 +250,9 @@ def estimate_memory(
 
         activations = {
             "encoding": max(encoding),
-            "denoising": peak_bytes(step, copies),
+            "denoising": peak_bytes(step, on_cpu),
             "decoding": peak_bytes(
-                lambda: decode_latents(parts.autoencoder, draw(prompts, *shape), options.decode_frames), copies
+                lambda: decode_latents(parts.autoencoder, draw(prompts, *shape), options.decode_frames), on_cpu
             ),
         }
     return MemoryEstimate(weights, _resident(weights, parts.unet, options, dtype), activations)

@@ -112,7 +112,10 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 class Stage(nn.Module):
-    """What :func:`vdmlib.training.train` trains: ``trained`` holds the weights, ``forward`` is the loss of a part of batch ``step``."""
+    """What :func:`vdmlib.training.train` trains.
+
+    ``trained`` holds the weights, ``forward`` is the loss of a part of batch ``step``.
+    """
 
     trained: nn.Module
 
