@@ -136,12 +136,16 @@ def main():
     print(f"{settings}, {seconds:.2f} s a clip on {torch.get_num_threads()} threads", kept or "")
     if not options.dry_run:
         card = small_model.read_card(options.name, options.weights)
+        numbers = {title: asdict(verdict) for title, verdict in verdicts.items()}
+        made = {title: row for title, row in numbers.items() if "combinations" in title}
         card |= {
             **settings,
             "sampling_steps": options.steps,
             "guidance_sweep": guidance_sweep,
             "eta_sweep": eta_sweep,
-            "judge": {title: asdict(verdict) for title, verdict in verdicts.items()},
+            "judge": numbers,
+            # Kept from earlier calls: what more steps are worth.
+            "judge_by_steps": card.get("judge_by_steps", {}) | {str(options.steps): made},
             "wrong_condition_losses": wrong,
             "kept_handwriting": kept,
         }
