@@ -260,6 +260,13 @@ def test_of_a_partly_trained_model_only_the_trained_parts_change_and_are_saved(t
         small_model.load_video_model("i2v", tmp_path)
 
 
+def test_a_run_that_goes_on_for_longer_records_all_its_commands(tmp_path):
+    for steps, command in ((2, "first"), (2, "first"), (4, "second")):
+        result = run(tiny(steps=steps), tmp_path, command=command)
+    assert [row["step"] for row in result.log] == [1, 2, 3, 4]
+    assert training.card_of(tiny(steps=4), result)["command"] == "first && second"
+
+
 def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(tmp_path):
     config = tiny()
     result = run(config)

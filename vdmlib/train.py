@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None):
             options.device,
             stop_after=options.stop_after,
             shard=options.shard,
+            command=" ".join(["python -m vdmlib.train", *(sys.argv[1:] if arguments is None else arguments)]),
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -7,7 +7,6 @@ make the same steps as one, since everything random in a step follows from the s
 import contextlib
 import copy
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +43,12 @@ def update_average(average: nn.Module, model: nn.Module, step: int, keep: float)
 
 @dataclass
 class Result:
-    """What :func:`train` returns: averaged weights, the log, and whether all steps were made."""
+    """What :func:`train` returns: averaged weights, the log, whether all steps were made, and by which commands."""
 
     model: nn.Module
     log: list[dict[str, int | float]]
     finished: bool
+    commands: list[str]
 
 
 def train(
@@ -60,6 +60,7 @@ def train(
     stop_after: float | None = None,
     callback: Callable[[int, nn.Module], None] | None = None,
     shard: bool = False,
+    command: str | None = None,
 ) -> Result:
     """Train a stage, or go on with the run in ``folder``.
 
@@ -76,6 +77,7 @@ def train(
         callback: called with the step and the averaged weights after each step.
         shard: let each process keep only its part of weights, gradients and optimizer state, and gather a layer's
             weights when it is their turn: for networks that are too large for one GPU.
+        command: how to call this again, for the record: a run may go on with other settings.
 
     Raises:
         ValueError: if the batch cannot be shared evenly, the folder holds a run with another configuration, or there
@@ -127,12 +129,14 @@ def train(
     if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
         half = torch.bfloat16
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and half == torch.float16)
-    state = {"step": 0, "seconds": 0.0, "log": [], "losses": []}
+    state = {"step": 0, "seconds": 0.0, "log": [], "losses": [], "commands": []}
     if saved is not None:
         optimizer.load_state_dict(scattered(saved["optimizer"], optimizer))
         scaler.load_state_dict(saved["scaler"])
         state.update({k: saved.get(k, state[k]) for k in state})
         del saved
+    if command is not None and command not in state["commands"]:
+        state["commands"].append(command)
     parallel = nn.parallel.DistributedDataParallel(stage) if world > 1 and not shard else stage
 
     def averaged() -> nn.Module:
@@ -206,7 +210,7 @@ def train(
         if over:
             break
     bar.close()
-    return Result(averaged(), state["log"], state["step"] >= config.steps)
+    return Result(averaged(), state["log"], state["step"] >= config.steps, state["commands"])
 
 
 def agreed(answer: bool, device: torch.device, world: int) -> bool:
@@ -323,7 +327,7 @@ def card_of(config: TrainingConfig, result: Result) -> dict[str, Any]:
         settings = {k: v for k, v in settings.items() if k not in FOR_DENOISERS}
     base = {} if config.init_from is None else {"init_from_sha256": sha256(weights_path(config.init_from))}
     return {
-        "command": " ".join(["python -m vdmlib.train", *sys.argv[1:]]),
+        "command": " && ".join(result.commands),
         **base,
         "config": settings,
         "torch": torch.__version__,
