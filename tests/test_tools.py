@@ -49,7 +49,7 @@ def test_benchmark_counts_what_the_released_network_computes(monkeypatch):
     assert once - in_a_step == keys_and_values
 
 
-def test_benchmark_of_sampling_adds_up(monkeypatch, capsys, tmp_path):
+def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_path):
     command = [
         "benchmark.py",
         "--config",
@@ -61,13 +61,17 @@ def test_benchmark_of_sampling_adds_up(monkeypatch, capsys, tmp_path):
         "--width",
         "8",
         "--sampling",
+        "--compile",
         "--json",
     ]
     monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "numbers.json")])
     monkeypatch.setattr(benchmark, "machine_limits", lambda *_: {"matrix product": 2e9, "convolution": 1e9})
+    monkeypatch.setattr(benchmark, "compile_network", lambda network: None)  # Compiling takes minutes.
     benchmark.main()
     numbers, printed = json.loads((tmp_path / "numbers.json").read_text()), capsys.readouterr().out
     flops, seconds = numbers["FLOP of a sampling step with guidance"], numbers["sampling step with guidance (s)"]
     assert numbers["sampling (FLOP/s)"] == pytest.approx(flops / seconds)
     assert numbers["sampling share of the machine's matrix product"] == pytest.approx(flops / seconds / 2e9)
+    forward, compiled = numbers["forward pass (s)"], numbers["forward pass with torch.compile (s)"]
+    assert numbers["gain of torch.compile"] == pytest.approx(forward / compiled)
     assert flops == pytest.approx(2 * numbers["FLOP of a forward pass"], rel=0.02) and "sampling (FLOP/s)" in printed

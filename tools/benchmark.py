@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import vdmlib
-from vdmlib.devices import channels_last_weights
+from vdmlib.devices import channels_last_weights, compile_network
 from vdmlib.memory import FASTEST, slice_layers
 
 
@@ -36,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of which the median counts, after a first one")
     parser.add_argument("--backward", action="store_true", help="also time a forward and backward pass")
+    parser.add_argument("--compile", action="store_true", help="also time a forward pass translated by torch.compile")
     parser.add_argument("--sampling", action="store_true", help="also time DDIM steps with guidance")
     parser.add_argument("--steps", type=int, default=4, help="DDIM steps to time, at least 2 (default: 4)")
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
@@ -233,6 +234,19 @@ def main():
             backward()
         results["backward peak above the weights (bytes)"] = peak.bytes
         results["forward and backward pass (s)"] = median_time(backward, arguments.repeat, device)
+
+    if arguments.compile:
+        compile_network(net)
+        start = time.perf_counter()
+        forward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        results["first forward pass with torch.compile (s)"] = time.perf_counter() - start
+        with PeakMemory(device) as peak:
+            compiled = median_time(forward, arguments.repeat, device)
+        results["forward pass with torch.compile (s)"] = compiled
+        results["gain of torch.compile"] = seconds / compiled
+        results["torch.compile peak above the weights (bytes)"] = peak.bytes
 
     for name, value in results.items():
         print(f"{name:48} {_readable(name, value)}")

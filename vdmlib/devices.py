@@ -3,8 +3,10 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from einops import einsum, rearrange, repeat
 from torch import nn
 
 from .memory import FASTEST, MemoryOptions, Stage
@@ -49,6 +51,16 @@ def channels_last_weights(module: nn.Module) -> None:
             layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
         elif isinstance(layer, nn.Conv3d):
             layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last_3d)
+
+
+def compile_network(network: nn.Module, **options: Any) -> None:
+    """``network.compile(**options)``, with each call of einops as one step.
+
+    The compiler would else spend most of its time on reading what einops does inside.
+    """
+    for function in (rearrange, repeat, einsum):
+        torch.compiler.allow_in_graph(function)
+    network.compile(**options)
 
 
 @contextmanager

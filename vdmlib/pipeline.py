@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import einsum, rearrange, repeat
+from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import ContextCache, SpatialTransformer
-from .devices import channels_last_weights, choose_device, choose_dtype, dtype_name, memory_explained
+from .devices import (
+    channels_last_weights,
+    choose_device,
+    choose_dtype,
+    compile_network,
+    dtype_name,
+    memory_explained,
+)
 from .encoders import Tokenizer, decode_latents, prepare_image
 from .loading import find_checkpoint, load_release
 from .media import check_number, read_images
@@ -98,10 +105,7 @@ class VideoCrafterPipeline:
             raise ValueError(
                 f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
             )
-        for function in (rearrange, repeat, einsum):
-            # One step for the compiler, which else spends most of its time on reading what einops does inside.
-            torch.compiler.allow_in_graph(function)
-        self.parts.unet.compile(**options)
+        compile_network(self.parts.unet, **options)
         self._compiled = True
         return self
 
