@@ -267,6 +267,22 @@ def test_a_run_that_goes_on_for_longer_records_all_its_commands(tmp_path):
     assert training.card_of(tiny(steps=4), result)["command"] == "first && second"
 
 
+def test_a_recorded_command_is_without_what_does_not_change_the_weights(monkeypatch):
+    recorded = []
+
+    def fake(*_, command, **__):
+        recorded.append(command)
+        return training.Result(torch.nn.Identity(), [], False, [])
+
+    monkeypatch.setattr(training, "train", fake)
+    train.main(["t2v", "--folder", "here", "--set", "steps=3", "decay=0.5", "--stop-after", "5", "--device", "cpu"])
+    train.main(["i2v", "--init-from", "t2v"])
+    assert recorded == [
+        "python -m vdmlib.train t2v --set steps=3 decay=0.5",
+        "python -m vdmlib.train i2v --init-from t2v",
+    ]
+
+
 def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(tmp_path):
     config = tiny()
     result = run(config)

@@ -45,6 +45,16 @@ def read_config(name: str, changes: list[str]) -> stages.TrainingConfig:
     return stages.TrainingConfig.from_mapping(given)
 
 
+def command_of(options: argparse.Namespace) -> str:
+    """The command without what does not change the weights: folders, device, time."""
+    parts = ["python -m vdmlib.train", options.config]
+    if options.set:
+        parts += ["--set", *options.set]
+    if options.init_from:
+        parts += ["--init-from", options.init_from]
+    return " ".join(parts)
+
+
 def main(arguments: list[str] | None = None):
     """Entry point; ``--help`` tells the options."""
     parser = argparse.ArgumentParser(
@@ -79,7 +89,7 @@ def main(arguments: list[str] | None = None):
             options.device,
             stop_after=options.stop_after,
             shard=options.shard,
-            command=" ".join(["python -m vdmlib.train", *(sys.argv[1:] if arguments is None else arguments)]),
+            command=command_of(options),
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

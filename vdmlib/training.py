@@ -77,7 +77,7 @@ def train(
         callback: called with the step and the averaged weights after each step.
         shard: let each process keep only its part of weights, gradients and optimizer state, and gather a layer's
             weights when it is their turn: for networks that are too large for one GPU.
-        command: how to call this again, for the record: a run may go on with other settings.
+        command: what was typed, for the record, since a run may go on with other settings.
 
     Raises:
         ValueError: if the batch cannot be shared evenly, the folder holds a run with another configuration, or there
