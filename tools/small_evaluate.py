@@ -55,11 +55,9 @@ class Sampler:
         return torch.cat(videos)
 
 
-def share_right(classifier: judge.DigitClassifier, video: Tensor, prompts: Sequence[data.Prompt]) -> dict[str, float]:
-    """How many clips show each thing that the prompt says, and how many all of it."""
-    right = judge.right_answers(classifier, video, prompts)
-    right["everything"] = torch.stack(list(right.values())).all(dim=0)
-    return {name: float(answers.float().mean()) for name, answers in right.items()}
+def score(verdict: dict[str, float]) -> float:
+    """What guidance scale and eta are chosen by: everything right at once, and the same digit to the end."""
+    return verdict["everything"] + verdict["same_digit"]
 
 
 def main():
@@ -67,8 +65,9 @@ def main():
     parser.add_argument("name", choices=["t2v", "i2v"], help="which model")
     parser.add_argument("--weights", default=str(small_model.WEIGHTS), help="folder of weights and cards")
     parser.add_argument("--clips", type=int, default=160, help="clips for each row of the table")
-    parser.add_argument("--validation-clips", type=int, default=40, help="clips for each setting that is tried")
+    parser.add_argument("--validation-clips", type=int, default=80, help="clips for each setting that is tried")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0], help="scales to try")
+    parser.add_argument("--eta", type=float, nargs="+", default=[1.0, 0.0], help="to try, at the best guidance scale")
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")
     parser.add_argument("--seed", type=int, default=0, help="of prompts, handwriting and noise")
     parser.add_argument("--dry-run", action="store_true", help="print, but do not change the card")
@@ -94,14 +93,16 @@ def main():
 
     def tried(scale: float, eta: float) -> dict[str, float]:
         settings = {"guidance_scale": scale, "eta": eta}
-        shares = share_right(classifier, sample(model, validation, given, options.seed + 100, **settings), validation)
-        print(settings, shares, flush=True)
-        return shares
+        video = sample(model, validation, given, options.seed + 100, **settings)
+        verdict = asdict(judge.judge(classifier, video, validation, reference))
+        print(settings, {name: round(number, 3) for name, number in verdict.items()}, flush=True)
+        return verdict
 
-    guidance_sweep = {scale: tried(scale, 1.0) for scale in options.guidance}
-    best = max(options.guidance, key=lambda scale: guidance_sweep[scale]["everything"])
-    eta_sweep = {0.0: tried(best, 0.0), 1.0: guidance_sweep[best]}
-    settings = {"guidance_scale": best, "eta": max(eta_sweep, key=lambda eta: eta_sweep[eta]["everything"])}
+    first_eta, *other_etas = options.eta
+    guidance_sweep = {scale: tried(scale, first_eta) for scale in options.guidance}
+    best = max(options.guidance, key=lambda scale: score(guidance_sweep[scale]))
+    eta_sweep = {first_eta: guidance_sweep[best]} | {eta: tried(best, eta) for eta in other_etas}
+    settings = {"guidance_scale": best, "eta": max(eta_sweep, key=lambda eta: score(eta_sweep[eta]))}
 
     verdicts, kept = {}, {}
     for combinations in ("seen", "unseen"):
@@ -144,8 +145,9 @@ def main():
             "guidance_sweep": guidance_sweep,
             "eta_sweep": eta_sweep,
             "judge": numbers,
-            # Kept from earlier calls: what more steps are worth.
-            "judge_by_steps": card.get("judge_by_steps", {}) | {str(options.steps): made},
+            # Kept from earlier calls: what more steps and eta are worth.
+            "judge_by_sampling": card.get("judge_by_sampling", {})
+            | {f"{options.steps} steps, eta {settings['eta']:g}": made},
             "wrong_condition_losses": wrong,
             "kept_handwriting": kept,
         }

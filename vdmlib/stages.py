@@ -96,7 +96,7 @@ CONFIGS: dict[str, TrainingConfig] = {
     # they are, so that the two models share these weights; what is new and the convolutions are trained.
     "i2v": TrainingConfig(
         stage="i2v",
-        steps=2000,
+        steps=4000,
         batch=8,
         decay=0.5,
         shift=3.0,
