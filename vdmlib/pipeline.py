@@ -100,7 +100,11 @@ class VideoCrafterPipeline:
         return cls(parts, release, device, memory)
 
     def compile(self, **options: Any) -> "VideoCrafterPipeline":
-        """Let ``torch.compile`` translate the U-Net; the first step then takes minutes, later ones less time."""
+        """Let ``torch.compile`` translate the U-Net: the first step then takes minutes.
+
+        Whether later ones gain depends on the machine: ``tools/gpu_check.py`` measures it, and ``tools/benchmark.py
+        --compile`` did on two CPU cores, where nothing was gained.
+        """
         if self.memory.offload is not None:
             raise ValueError(
                 f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
