@@ -102,8 +102,8 @@ class VideoCrafterPipeline:
     def compile(self, **options: Any) -> "VideoCrafterPipeline":
         """Let ``torch.compile`` translate the U-Net: the first step then takes minutes.
 
-        Whether later ones gain depends on the machine: ``tools/gpu_check.py`` measures it, and ``tools/benchmark.py
-        --compile`` did on two CPU cores, where nothing was gained.
+        Whether later ones gain depends on the machine: ``tools/gpu_check.py`` measures it, and
+        ``tools/benchmark.py --compile`` did on two CPU cores, where nothing was gained.
         """
         if self.memory.offload is not None:
             raise ValueError(
