@@ -326,7 +326,7 @@ def heavy(notebook):
     notebook.cells[3].outputs[0].data["image/png"] = "A" * 3_100_000
 
 
-@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")  # double_ids makes them
 @pytest.mark.parametrize(
     ("check", "fault"),
     [

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import ipywidgets
 import matplotlib
 
 matplotlib.use("Agg")
@@ -188,7 +189,6 @@ def test_gif_of_colours_and_figures():
 
 
 def test_slider_turns_pages_without_a_kernel():
-    ipywidgets = pytest.importorskip("ipywidgets")
     box = viz.image_slider([np.zeros((4, 4)), b"\x89PNG", viz.unet_map(TINY)], ["one", "two", "three"], "Step")
     slider, pages = box.children
     assert slider.description == "Step"
@@ -199,7 +199,6 @@ def test_slider_turns_pages_without_a_kernel():
 
 
 def test_slider_on_old_ipywidgets_falls_back_to_tabs(monkeypatch):
-    ipywidgets = pytest.importorskip("ipywidgets")
     monkeypatch.delattr(ipywidgets, "Stack")
     pages = viz.image_slider([np.zeros((4, 4))] * 2, ["one", "two"], "Step").children[1]
     assert isinstance(pages, ipywidgets.Tab)

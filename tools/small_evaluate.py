@@ -147,7 +147,7 @@ def main():
             "judge": numbers,
             # Kept from earlier calls: what more steps and eta are worth.
             "judge_by_sampling": card.get("judge_by_sampling", {})
-            | {f"{options.steps} steps, eta {settings['eta']:g}": made},
+            | {f"{options.steps} steps, guidance {best:g}, eta {settings['eta']:g}": made},
             "wrong_condition_losses": wrong,
             "kept_handwriting": kept,
         }

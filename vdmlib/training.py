@@ -135,7 +135,7 @@ def train(
         scaler.load_state_dict(saved["scaler"])
         state.update({k: saved.get(k, state[k]) for k in state})
         del saved
-    if command is not None and command not in state["commands"]:
+    if command is not None and state["step"] < config.steps and state["commands"][-1:] != [command]:
         state["commands"].append(command)
     parallel = nn.parallel.DistributedDataParallel(stage) if world > 1 and not shard else stage
 
