@@ -280,6 +280,8 @@ def test_every_animation_can_be_stopped(browser, server, page):
         moving, still = animation.locator("img"), animation.locator("canvas")
         size = moving.evaluate(SIZE)
         assert moving.is_visible() and not still.is_visible()
+        picture, button = moving.bounding_box(), animation.get_by_role("button").bounding_box()
+        assert button["y"] >= picture["y"] + picture["height"], "the button hides a part of the picture"
         animation.get_by_role("button", name="Pause").click()
         assert still.is_visible() and not moving.is_visible()
         assert still.evaluate(SIZE) == size
