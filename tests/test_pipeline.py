@@ -45,6 +45,10 @@ def pipes(files):
         pipe.memory = MemoryOptions()
 
 
+def tensors(part: torch.nn.Module) -> list[torch.Tensor]:
+    return [*part.parameters(), *part.buffers()]
+
+
 def sample(pipe: VideoCrafterPipeline, prompt="a cat", **changes) -> torch.Tensor:
     image = PICTURE if pipe.release.kind == "i2v" else None
     return pipe(prompt, **{"image": image, "steps": 2, "seed": 1, "progress": False, **changes})
@@ -103,7 +107,7 @@ def test_a_seed_decides_the_video_and_every_condition_matters(kind, pipes):
 def test_the_pipeline_is_its_parts_put_together_by_hand(kind, pipes):
     pipe, prompts = pipes[kind], ["a cat", "two dogs"]
     release, parts = pipe.release, pipe.parts
-    text = parts.text_encoder(encoders.Tokenizer()([*prompts, ""]))
+    text = encoders.encode_text(parts.text_encoder, encoders.tokenizer(release.text_encoder)([*prompts, ""]))
     context, uncond = text[:2], repeat(text[2], "n c -> 2 n c")
     if kind == "i2v":
         size = release.image_encoder.image_size
@@ -174,10 +178,10 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
     assert away == [0, 1] * len(unet_blocks(net))
     assert all(a is b for a, b in zip(net.parameters(), before, strict=True))
     with lent(parts.text_encoder, "meta") as encoder:
-        assert encoder(torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
+        assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
     with pytest.raises(ZeroDivisionError), lent_by_block(net, "meta"):
         1 / 0  # noqa: B018
-    assert not any(p.is_meta for part in parts.named().values() for p in part.parameters())
+    assert not any(t.is_meta for part in parts.named().values() for t in tensors(part))
     for hook in hooks:
         hook.remove()
     assert not any(block._forward_pre_hooks or block._forward_hooks for block in unet_blocks(net))
@@ -196,8 +200,7 @@ def test_on_another_device_everything_is_there_when_it_is_used(kind, options, mo
     assert sample(pipe).shape == (1, 4, 3, 64, 128)
     assert seen == {"latents": "meta", "pixels": "cpu"}
     home = "meta" if options.offload is None else "cpu"
-    assert {p.device.type for part in pipe.parts.named().values() for p in part.parameters()} == {home}
-    assert not [name for part in pipe.parts.named().values() for name, _ in part.named_buffers()]  # None is forgotten.
+    assert {t.device.type for part in pipe.parts.named().values() for t in tensors(part)} == {home}
     pipe.parts.unet.norm_out.to_empty(device="cpu")
     monkeypatch.setattr(pipe, "_place", lambda: None)
     if options.offload is None:
@@ -368,7 +371,7 @@ def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, fil
     monkeypatch.setattr(encoders, "import_module", absent)
     for needs, use in {
         "diffusers": lambda: build_parts(Release.tiny()),
-        "tokenizers": encoders.Tokenizer,
+        "open_clip": lambda: encoders.tokenizer(encoders.TextEncoderConfig()),
         "PIL": lambda: pipeline.read_images("x.png"),
         "imageio_ffmpeg": lambda: vdmlib.save_video(torch.zeros(1, 3, 8, 8), tmp_path / "x.mp4"),
         "huggingface_hub": lambda: VideoCrafterPipeline.from_checkpoint("owner/name", device="cpu"),

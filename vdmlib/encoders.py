@@ -1,41 +1,55 @@
 """Text, image and latent encoders of the released models, under the names their checkpoints use (chapters 1 and 4).
 
-The released code takes its CLIP (ViT-H-14) from ``open_clip``. That package imports torchvision as soon as it is
-imported, which ties it to one build of torch, and only two of its networks are needed: they are the few lines below,
-with open_clip's parameter names, so that nothing has to be converted, and equal to it on golden numbers (networks,
-picture preparation and token ids). ``transformers`` was the other candidate; its parameter names and buffers differ
-between its own releases. The autoencoder is ``diffusers``' ``AutoencoderKL``, the tokenizer's merging is
-``tokenizers``'; both are imported when first needed.
+CLIP's networks and tokenizer are ``open_clip``'s, as in the released code, the autoencoder is ``diffusers``'
+``AutoencoderKL``. Both packages are heavy and imported when first needed. Here is what lies between them and a
+checkpoint: which layers are used, and under which names they are stored.
 """
 
-import html
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module, resources
+from importlib import import_module
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-from .attention import attend
 
 LATENT_SCALE = 0.18215  # Brings the autoencoder's latents to a variance of about one.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")  # Empty, as long as torchvision can be imported.
+
 
 def require(name: str) -> ModuleType:
     """Import a package of the ``pipeline`` extra, or say in one sentence what to install."""
     try:
+        if name in ("diffusers", "open_clip"):
+            _tolerate_torchvision()
         return import_module(name)
     except ImportError as error:
         raise ImportError(
             f"Sampling from a released checkpoint needs the package {name.split('.')[0]}, which cannot be imported "
             f"({error}): pip install 'vdmlib[pipeline]'."
         ) from error
+
+
+def _tolerate_torchvision() -> None:
+    """Make torchvision importable where it was compiled for another build of PyTorch than the one that is there.
+
+    diffusers and open_clip import it for what they do with picture files, which is not used here. Where its compiled
+    operators cannot be loaded, it fails because it describes two of them that then do not exist.
+    """
+    try:
+        import_module("torchvision")
+    except ImportError:
+        pass  # Who needs it will say so.
+    except RuntimeError:
+        for operator in ("nms", "qnms"):
+            _TORCHVISION.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
 
 
 @dataclass(frozen=True)
@@ -65,123 +79,53 @@ class ImageEncoderConfig:
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
-class Tokenizer:
-    """CLIP's byte-pair encoding, as ``open_clip.tokenize``: (b, tokens) ids, cut or filled with zeros.
+def tokenizer(config: TextEncoderConfig) -> Callable[[list[str]], Int[Tensor, "b n"]]:
+    """CLIP's byte-pair encoding: a list of strings to token ids, cut or filled with zeros to the model's length."""
+    return require("open_clip").SimpleTokenizer(context_length=config.tokens)
 
-    Text is repaired (ftfy), freed of HTML escapes, put in lower case and split at spaces and punctuation. The
-    vocabulary is the 256 bytes, the same at the end of a word, one entry for each merge, and two marks.
+
+def text_encoder(config: TextEncoderConfig) -> nn.Module:
+    """CLIP's text transformer with fresh weights, without its last block, which the released models never use.
+
+    Follows ``FrozenOpenCLIPEmbedder`` with ``layer="penultimate"`` in ``lvdm/modules/encoders/condition.py``.
     """
-
-    def __init__(self, tokens: int = 77):
-        library = require("tokenizers")
-        self._repair = require("ftfy").fix_text
-        lines = resources.files(__package__).joinpath("clip_merges.txt").read_text("utf-8").splitlines()
-        merges = [tuple(line.split(" ")) for line in lines]
-        letters = _byte_letters()
-        marks = ["<start_of_text>", "<end_of_text>"]
-        names = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges), *marks]
-        vocabulary = {name: i for i, name in enumerate(names)}
-        self.tokens, (self.start, self.end) = tokens, map(vocabulary.get, marks)
-        self._merge = library.Tokenizer(library.models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
-        self._merge.add_special_tokens(marks)
-        words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-        self._merge.pre_tokenizer = library.pre_tokenizers.Sequence(
-            [
-                library.pre_tokenizers.Split(library.Regex(words), behavior="removed", invert=True),
-                library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-
-    def __call__(self, prompts: list[str]) -> Int[Tensor, "b n"]:
-        ids = torch.zeros(len(prompts), self.tokens, dtype=torch.long)
-        for row, prompt in zip(ids, prompts, strict=True):
-            text = html.unescape(html.unescape(self._repair(prompt)))
-            text = re.sub(r"\s+", " ", text).strip().lower()
-            inside = self._merge.encode(text).ids[: self.tokens - 2]
-            row[: len(inside) + 2] = torch.tensor([self.start, *inside, self.end])
-        return ids
+    encoder = require("open_clip").transformer.TextTransformer(
+        config.tokens,
+        config.vocabulary,
+        config.channels,
+        config.heads,
+        config.layers - 1,
+        output_dim=None,
+        output_tokens=True,
+    )
+    with torch.device("cpu"):  # No checkpoint holds the mask: it must have its numbers even where weights have none.
+        encoder.attn_mask = encoder.build_causal_mask()
+    return encoder
 
 
-def _byte_letters() -> list[str]:
-    """One printable letter for each byte: the byte's own where there is one; those come first."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+def encode_text(encoder: nn.Module, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
+    """Token ids to the context of a prompt: all tokens after the final norm."""
+    _pooled, tokens = encoder(ids)
+    return tokens
 
 
-class _SelfAttention(nn.Module):
-    def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.randn(3 * channels, channels) * channels**-0.5)
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
-        self.out_proj = nn.Linear(channels, channels)
+def image_encoder(config: ImageEncoderConfig) -> nn.Module:
+    """CLIP's image transformer with fresh weights, without the final norm and the projection after it.
 
-    def forward(self, x: Float[Tensor, "b n c"], causal: bool) -> Float[Tensor, "b n c"]:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
-        return self.out_proj(rearrange(attend(q, k, v, causal), "b heads n d -> b n (heads d)"))
-
-
-class _Block(nn.Module):
-    def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.ln_1, self.attn = nn.LayerNorm(channels), _SelfAttention(channels, heads)
-        self.ln_2, self.mlp = nn.LayerNorm(channels), nn.Module()
-        self.mlp.c_fc, self.mlp.c_proj = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
-
-    def forward(self, x: Float[Tensor, "b n c"], causal: bool) -> Float[Tensor, "b n c"]:
-        x = x + self.attn(self.ln_1(x), causal)
-        return x + self.mlp.c_proj(F.gelu(self.mlp.c_fc(self.ln_2(x))))
-
-
-class _Transformer(nn.Module):
-    def __init__(self, channels: int, layers: int, heads: int):
-        super().__init__()
-        self.resblocks = nn.ModuleList(_Block(channels, heads) for _ in range(layers))
-
-    def forward(self, x: Float[Tensor, "b n c"], causal: bool = False) -> Float[Tensor, "b n c"]:
-        for block in self.resblocks:
-            x = block(x, causal)
-        return x
-
-
-class TextEncoder(nn.Module):
-    """Token ids to the context of a prompt: CLIP's text transformer without its last block, then its final norm.
-
-    Follows ``FrozenOpenCLIPEmbedder`` with ``layer="penultimate"`` in ``lvdm/modules/encoders/condition.py``. The
-    last block is never run, so it is not built.
+    Follows ``FrozenOpenCLIPImageEmbedderV2``: called on a picture of :func:`prepare_image`, it gives all tokens,
+    (b, n, c), class token first.
     """
-
-    def __init__(self, config: TextEncoderConfig):
-        super().__init__()
-        self.token_embedding = nn.Embedding(config.vocabulary, config.channels)
-        self.positional_embedding = nn.Parameter(torch.randn(config.tokens, config.channels) * 0.01)
-        self.transformer = _Transformer(config.channels, config.layers - 1, config.heads)
-        self.ln_final = nn.LayerNorm(config.channels)
-
-    def forward(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n c"]:
-        return self.ln_final(self.transformer(self.token_embedding(ids) + self.positional_embedding, causal=True))
-
-
-class ImageEncoder(nn.Module):
-    """A picture to all tokens of CLIP's image transformer, class token first, without final norm and projection.
-
-    Follows ``FrozenOpenCLIPImageEmbedderV2``; :func:`prepare_image` makes its input.
-    """
-
-    def __init__(self, config: ImageEncoderConfig):
-        super().__init__()
-        scale = config.channels**-0.5
-        self.conv1 = nn.Conv2d(3, config.channels, config.patch_size, stride=config.patch_size, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(config.channels) * scale)
-        self.positional_embedding = nn.Parameter(torch.randn(config.tokens, config.channels) * scale)
-        self.ln_pre = nn.LayerNorm(config.channels)
-        self.transformer = _Transformer(config.channels, config.layers, config.heads)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
-        patches = rearrange(self.conv1(image), "b c h w -> b (h w) c")
-        tokens = torch.cat([repeat(self.class_embedding, "c -> b 1 c", b=len(image)), patches], dim=1)
-        return self.transformer(self.ln_pre(tokens + self.positional_embedding))
+    encoder = require("open_clip").transformer.VisionTransformer(
+        config.image_size,
+        config.patch_size,
+        config.channels,
+        config.layers,
+        config.heads,
+        mlp_ratio=4.0,
+        pool_type="none",
+    )
+    encoder.ln_post, encoder.proj = nn.Identity(), None
+    return encoder
 
 
 def prepare_image(image: Float[Tensor, "b 3 h w"], size: int = 224) -> Float[Tensor, "b 3 {size} {size}"]:

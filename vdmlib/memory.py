@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .attention import FeedForward
-from .encoders import decode_latents
+from .encoders import decode_latents, encode_text
 from .releases import Release, build_parts
 from .unet3d import UNet3D
 
@@ -89,15 +89,23 @@ def slice_layers(net: UNet3D, options: MemoryOptions, device: torch.device) -> N
 
 @contextmanager
 def lent(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
-    """The module with its parameters on the device; afterwards it has its old ones again, nothing is copied back."""
-    home = [(owner, name, p) for owner in module.modules() for name, p in owner._parameters.items() if p is not None]
+    """The module with its tensors on the device; afterwards it has its old ones again, nothing is copied back."""
+    home = [(kind, name, tensor) for kind in _tensors(module) for name, tensor in kind.items() if tensor is not None]
     try:
-        for owner, name, parameter in home:
-            owner._parameters[name] = nn.Parameter(parameter.to(device), requires_grad=False)
+        for kind, name, tensor in home:
+            visitor = tensor.detach().to(device)
+            kind[name] = nn.Parameter(visitor, requires_grad=False) if isinstance(tensor, nn.Parameter) else visitor
         yield module
     finally:
-        for owner, name, parameter in home:
-            owner._parameters[name] = parameter
+        for kind, name, tensor in home:
+            kind[name] = tensor
+
+
+def _tensors(module: nn.Module) -> Iterator[dict[str, Tensor | None]]:
+    """The dictionaries of parameters and of buffers of a module and all modules in it."""
+    for owner in module.modules():
+        yield owner._parameters
+        yield owner._buffers
 
 
 @contextmanager
@@ -228,7 +236,7 @@ def estimate_memory(
             return torch.empty(shape, dtype=dtype)
 
         ids = torch.zeros(prompts + 1, release.text_encoder.tokens, dtype=torch.long)
-        encoding = [peak_bytes(lambda: parts.text_encoder(ids), on_cpu)]
+        encoding = [peak_bytes(lambda: encode_text(parts.text_encoder, ids), on_cpu)]
         tokens = release.text_encoder.tokens
         if release.kind == "i2v":
             side = release.image_encoder.image_size
@@ -259,10 +267,11 @@ def estimate_memory(
 
 
 def _make_fake(part: nn.Module, dtype: torch.dtype) -> None:
-    for module in part.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                module._parameters[name] = nn.Parameter(torch.empty(parameter.shape, dtype=dtype), requires_grad=False)
+    for kind in _tensors(part):
+        for name, tensor in kind.items():
+            if tensor is not None:
+                fake = torch.empty(tensor.shape, dtype=dtype)
+                kind[name] = nn.Parameter(fake, requires_grad=False) if isinstance(tensor, nn.Parameter) else fake
 
 
 def _resident(weights: dict[str, int], net: UNet3D, options: MemoryOptions, dtype: torch.dtype) -> dict[Stage, int]:

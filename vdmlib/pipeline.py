@@ -27,7 +27,7 @@ from .devices import (
     dtype_name,
     memory_explained,
 )
-from .encoders import Tokenizer, decode_latents, prepare_image
+from .encoders import decode_latents, encode_text, prepare_image, tokenizer
 from .loading import find_checkpoint, load_release
 from .media import check_number, read_images
 from .media import save_video as save_video
@@ -55,7 +55,7 @@ class VideoCrafterPipeline:
         self.parts, self.release, self.memory = parts, release, memory
         self.device = choose_device(device)
         self.dtype = next(parts.unet.parameters()).dtype
-        self.tokenizer = Tokenizer(release.text_encoder.tokens)
+        self.tokenizer = tokenizer(release.text_encoder)
         self._compiled = False
         with self._stage("loading"):
             self._place()
@@ -256,7 +256,7 @@ class VideoCrafterPipeline:
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n c"]]:
         """Tokens for the prompts and, as many, for the negative prompt, each encoded once."""
         with self._running("text_encoder") as encoder:
-            tokens = [encoder(self.tokenizer([*prompts, negative_prompt]).to(self.device))]
+            tokens = [encode_text(encoder, self.tokenizer([*prompts, negative_prompt]).to(self.device))]
         if pictures is not None:
             size, grey = self.release.image_encoder.image_size, torch.zeros(1, 3, 2, 2)  # As in the released scripts.
             prepared = torch.cat([prepare_image(picture, size) for picture in (pictures * 2 - 1, grey)])

@@ -7,7 +7,14 @@ from torch import nn
 
 from .conditioning import Resampler
 from .diffusion import NoiseSchedule
-from .encoders import AutoencoderConfig, ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig, autoencoder
+from .encoders import (
+    AutoencoderConfig,
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    autoencoder,
+    image_encoder,
+    text_encoder,
+)
 from .unet3d import UNet3D, UNet3DConfig
 
 Kind = Literal["t2v", "i2v"]
@@ -111,8 +118,8 @@ class Parts:
 
     unet: UNet3D
     autoencoder: nn.Module
-    text_encoder: TextEncoder
-    image_encoder: ImageEncoder | None = None
+    text_encoder: nn.Module
+    image_encoder: nn.Module | None = None
     resampler: Resampler | None = None
 
     def named(self) -> dict[str, nn.Module]:
@@ -121,9 +128,9 @@ class Parts:
 
 def build_parts(release: Release) -> Parts:
     """The networks of a release with fresh weights, on the current default device (``with torch.device(...)``)."""
-    parts = Parts(UNet3D(release.unet), autoencoder(release.autoencoder), TextEncoder(release.text_encoder))
+    parts = Parts(UNet3D(release.unet), autoencoder(release.autoencoder), text_encoder(release.text_encoder))
     if release.kind == "i2v":
-        parts.image_encoder = ImageEncoder(release.image_encoder)
+        parts.image_encoder = image_encoder(release.image_encoder)
         parts.resampler = Resampler(**asdict(release.resampler))
     for part in parts.named().values():
         part.eval().requires_grad_(False)
