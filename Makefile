@@ -47,7 +47,7 @@ browser: $(BOOK)  ## test the built book in Chromium
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser
 
 test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyter and numpy
-	$(BIN)/pytest -q -m colab
+	$(BIN)/pytest -q -n 2 -m colab
 
 notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
 	$(BIN)/python tools/execute_notebooks.py

@@ -1,5 +1,6 @@
 """Every notebook runs on Colab's versions, with vdmlib installed from the repository, in an empty folder."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def on_colab(monkeypatch):
     """The kernel believes that it runs on Colab."""
     assert PYTHON.exists(), "no environment with Colab's versions: run `make test-colab`"
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    # Two notebooks side by side have a core each.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
     monkeypatch.delenv("PYTHONPATH", raising=False)
 
 

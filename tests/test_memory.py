@@ -1,5 +1,8 @@
 """The count of bytes against what PyTorch's allocator reports, and the estimate against whole runs."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from gpu_check import allocated_peak
@@ -77,6 +80,24 @@ def test_estimate_is_the_measured_peak_of_a_run(pipe, options):
 
     estimate = PLAIN.estimate_memory(pipe.release, pipe.memory, torch.float32, device="cpu", **size)
     assert max(estimate.activations.values()) == pytest.approx(allocated_peak(run), rel=TOLERANCE)
+
+
+MEASURED = sorted((Path(__file__).parent / "measured").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
+def test_estimate_is_the_measured_peak_at_full_size(path):
+    """Measured once, on a CPU in float32, by the command in ``tests/measured/README.md``."""
+    measured = json.loads(path.read_text())
+    release = getattr(PLAIN.Release, measured["model"])()
+    size = dict(zip(("frames", "height", "width"), measured["video"], strict=True))
+    assert size == dict(frames=16, height=320, width=512)
+    estimate = PLAIN.estimate_memory(release, PLAIN.MemoryOptions(), torch.float32, device="cpu", **size)
+    (row,) = measured["rows"]
+    assert sum(estimate.weights.values()) / 1e9 == pytest.approx(measured["weights GB"], rel=1e-3)
+    assert max(estimate.activations.values()) / 1e9 == pytest.approx(row["peak GB"], rel=0.02)
+    half = PLAIN.estimate_memory(release, PLAIN.MemoryOptions(), torch.float16, **size)
+    assert half.peak < 0.55e9 * (measured["weights GB"] + row["peak GB"]) < 12e9
 
 
 def test_options_save_what_they_promise(monkeypatch):

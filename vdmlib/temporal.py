@@ -30,10 +30,12 @@ def per_video(layer: nn.Module, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, 
 
 
 def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
-    """A ``Conv3d`` of ``frames`` × k × k that does to every frame what the ``Conv2d`` does (Carreira & Zisserman 2017).
+    """A ``Conv3d`` of ``frames`` × k × k that does to every frame what the ``Conv2d`` does.
 
     Only the middle time step of the kernel is non-zero, so a pretrained picture network starts as the same network
-    on videos, and learns to look at neighbouring frames from there.
+    on videos, and learns to look at neighbouring frames from there. (Arnab et al. 2021 call it central frame
+    initialisation. Carreira & Zisserman 2017 repeat the kernel over time and divide it by its length, which gives the
+    same on still videos only.)
     """
     if type(convolution) is not nn.Conv2d:
         raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
