@@ -167,6 +167,8 @@ def open_page(browser, address: str, allowed: tuple[str, ...], viewport=DESK, th
         for page in PAGES
         for viewport in (DESK, PHONE)
         for theme in ("light", "dark")
+        # Sources have no pictures, mathematics or tables: each width and each theme once is enough.
+        if not page.startswith("_modules") or (viewport, theme) in ((DESK, "light"), (PHONE, "dark"))
         for name in [f"{page}-{viewport['width']}-{theme}"]
     ],
 )
