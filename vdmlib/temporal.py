@@ -13,8 +13,9 @@ from torch import Tensor, nn
 def channels_last(x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
     """The same tensor, laid out in memory as ``b f h w c``.
 
-    With this layout each change between ``(b f) c h w`` for convolutions over space, ``b c f h w`` for convolutions
-    over time and ``(b f) (h w) c`` for attention is a view, and convolutions are faster as well.
+    The channels of a pixel then lie side by side, so that each change between ``(b f) c h w`` for convolutions over
+    space, ``b c f h w`` for convolutions over time and ``(b f) (h w) c`` for attention is a view which the next layer
+    takes as it is, and convolutions are faster as well.
     """
     return rearrange(rearrange(x, "b f c h w -> b f h w c").contiguous(), "b f h w c -> b f c h w")
 
@@ -33,9 +34,8 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     """A ``Conv3d`` of ``frames`` × k × k that does to every frame what the ``Conv2d`` does.
 
     Only the middle time step of the kernel is non-zero, so a pretrained picture network starts as the same network
-    on videos, and learns to look at neighbouring frames from there. (Arnab et al. 2021 call it central frame
-    initialisation. Carreira & Zisserman 2017 repeat the kernel over time and divide it by its length, which gives the
-    same on still videos only.)
+    on videos, and learns to look at neighbouring frames from there (Girdhar et al. 2018). Carreira & Zisserman (2017)
+    repeat the kernel over time and divide it by its length, which gives the same on still videos only.
     """
     if type(convolution) is not nn.Conv2d:
         raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
