@@ -364,6 +364,15 @@ def test_saved_video_shows_the_frames(suffix, tmp_path):
         assert (picture - frame.permute(1, 2, 0)).abs().mean() < 0.1
 
 
+def test_a_torchvision_that_does_not_fit_is_named(monkeypatch):
+    def unfit(name):
+        raise RuntimeError(f"{name} and PyTorch were compiled with different CUDA versions.")
+
+    monkeypatch.setattr(encoders, "import_module", unfit)
+    with pytest.raises(ImportError, match=r"needs the package open_clip, .*torchvision and PyTorch were"):
+        encoders.require("open_clip")
+
+
 def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, files, tmp_path):
     def absent(name):
         raise ImportError(f"No module named {name!r}")

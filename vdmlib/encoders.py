@@ -47,7 +47,9 @@ def _tolerate_torchvision() -> None:
         import_module("torchvision")
     except ImportError:
         pass  # Who needs it will say so.
-    except RuntimeError:
+    except RuntimeError as error:
+        if "does not exist" not in str(error):
+            raise ImportError(str(error)) from error
         for operator in ("nms", "qnms"):
             _TORCHVISION.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
 
