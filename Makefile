@@ -13,7 +13,7 @@ SITE := _build/html
 BOOK := $(SITE)/.built
 
 LIBRARY := $(shell find vdmlib -type f -not -name '*.pyc')
-SOURCES := _config.yml _toc.yml tools/book_extension.py $(LIBRARY) \
+SOURCES := _config.yml _toc.yml tools/book/book_extension.py $(LIBRARY) \
 	$(shell find book -type f -not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*')
 PAGE = file://$(abspath $(SITE))/index.html
 
@@ -50,10 +50,10 @@ test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyt
 	$(BIN)/pytest -q -n 2 -m colab
 
 notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
-	$(BIN)/python tools/execute_notebooks.py
+	$(BIN)/python tools/book/execute_notebooks.py
 
 lock: $(SETUP)  ## write constraints.txt after a change to requirements.txt
-	$(BIN)/python tools/lock.py
+	$(BIN)/python tools/book/lock.py
 
 clean:  ## remove what was built; keep the environments
 	rm -rf _build build .pytest_cache .ruff_cache vdmlib.egg-info
@@ -66,8 +66,8 @@ $(SETUP): requirements.txt constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-$(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/colab_environment.py $(LIBRARY) $(SETUP)
-	$(BIN)/python tools/colab_environment.py $(COLAB)
+$(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/book/colab_environment.py $(LIBRARY) $(SETUP)
+	$(BIN)/python tools/book/colab_environment.py $(COLAB)
 	touch $@
 
 $(BOOK): $(SETUP) $(SOURCES)

@@ -3,6 +3,8 @@
 import os
 import sys
 
+import jaxtyping
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -11,3 +13,11 @@ install_import_hook("vdmlib", "beartype.beartype")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def unchecked():
+    """The library as users have it, for tests of its own error sentences: without the run-time checks of shapes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -3,15 +3,16 @@
 Every video is ``(batch, frames, channels, height, width)``, written ``b f c h w``.
 """
 
-from . import checkpoints
+from . import small
 from .attention import Attention, ContextCache, FeedForward, SpatialTransformer, TemporalTransformer
 from .conditioning import ImageProjection, Resampler
 from .configuration import UNet3DConfig
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
-from .memory import MemoryOptions, estimate_memory
-from .pipeline import VideoCrafterPipeline, save_video
-from .releases import Release
+from .released import checkpoints
+from .released.memory import MemoryOptions, estimate_memory
+from .released.pipeline import VideoCrafterPipeline, save_video
+from .released.releases import Release
 from .resnet import Downsample, ResBlock, Upsample
 from .sampling import SamplingStep, sample_ddim
 from .temporal import TemporalConvBlock
@@ -43,4 +44,5 @@ __all__ = [
     "sample_ddim",
     "save_video",
     "sinusoidal_embedding",
+    "small",
 ]

@@ -39,9 +39,7 @@ class Autoencoder(nn.Module):
         latent_noise: standard deviation of the noise on the latents in training.
     """
 
-    def __init__(
-        self, latent_channels: int = 8, channels: tuple[int, ...] = (16, 32, 96), latent_noise: float = 0.1
-    ):
+    def __init__(self, latent_channels: int = 8, channels: tuple[int, ...] = (16, 32, 96), latent_noise: float = 0.1):
         super().__init__()
         self.latent_channels, self.latent_noise = latent_channels, latent_noise
         self.factor = 2 ** len(channels)

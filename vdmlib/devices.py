@@ -9,7 +9,7 @@ import torch
 from einops import einsum, rearrange, repeat
 from torch import nn
 
-from .memory import FASTEST, MemoryOptions, Stage
+from .released.memory import FASTEST, MemoryOptions, Stage
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from .encoders import require
+from .released.encoders import require
 
 
 def read_images(image: Any) -> Float[Tensor, "b 3 h w"]:

@@ -20,10 +20,10 @@ from einops import repeat
 from torch import Tensor
 
 from .devices import DTYPES, choose_device
-from .encoders import require
 from .media import check_number, read_images, save_video
-from .memory import MemoryOptions
-from .pipeline import VideoCrafterPipeline
+from .released.encoders import require
+from .released.memory import MemoryOptions
+from .released.pipeline import VideoCrafterPipeline
 
 EXAMPLE = "a red 7 moving left quickly"
 
@@ -85,14 +85,15 @@ def sample_checkpoint(options: argparse.Namespace) -> tuple[Tensor, int | float]
 
 def sample_small(options: argparse.Namespace) -> tuple[Tensor, int | float]:
     """A video of the shipped small model, enlarged to be seen; and the frames per second that it was told."""
-    from . import data, small_model  # Not needed for a checkpoint.
+    from . import small
+    from .small import data  # Not needed for a checkpoint.
 
     defaults = vars(parser().parse_args([]))
     if strange := [flag for flag, name in options._released if getattr(options, name) != defaults[name]]:
         raise ValueError(f"The small model does not know {', '.join(strange)}: pass --checkpoint too, or leave it out.")
     device, fps = choose_device(options.device), data.FRAME_RATES[0] if options.fps is None else options.fps
     check_number("fps", fps, 0.1, 1000)
-    model = small_model.load_pretrained(options.kind)
+    model = small.load_pretrained(options.kind)
     model.video_model.to(device), model.autoencoder.to(device)
     first_frame = None
     if options.kind == "i2v":

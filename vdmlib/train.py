@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from . import stages, training
-from .small_model import save_weights
+from .small import stages, training
+from .small.model import save_weights
 
 
 def read_config(name: str, changes: list[str]) -> stages.TrainingConfig:
@@ -26,9 +26,7 @@ def read_config(name: str, changes: list[str]) -> stages.TrainingConfig:
 
         given = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
     else:
-        raise ValueError(
-            f"{name!r} is no configuration: use {', '.join(stages.CONFIGS)} or the path of a YAML file."
-        )
+        raise ValueError(f"{name!r} is no configuration: use {', '.join(stages.CONFIGS)} or the path of a YAML file.")
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -63,17 +61,11 @@ def main(arguments: list[str] | None = None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", help=f"{', '.join(stages.CONFIGS)}, or a YAML file")
-    parser.add_argument(
-        "--folder", help="checkpoint, log, loss curve and samples go here (default: runs/<stage>)"
-    )
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change settings: steps=1000"
-    )
+    parser.add_argument("--folder", help="checkpoint, log, loss curve and samples go here (default: runs/<stage>)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change settings: steps=1000")
     parser.add_argument("--init-from", metavar="FILE", help="weights (.safetensors) to start from")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument(
-        "--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on"
-    )
+    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
     parser.add_argument(
         "--shard", action="store_true", help="under torchrun: split the weights over the processes (FSDP)"
     )

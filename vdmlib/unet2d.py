@@ -84,15 +84,11 @@ class UNet2D(nn.Module):
         self.decoder_blocks = nn.ModuleList()
         paths = 2 if skip_connections else 1
         for below, above in pairwise(reversed(widths)):
-            self.decoder_blocks.append(
-                nn.Sequential(ConvBlock(paths * below, below), DoubleResolution(below, above))
-            )
+            self.decoder_blocks.append(nn.Sequential(ConvBlock(paths * below, below), DoubleResolution(below, above)))
         self.decoder_blocks.append(nn.Sequential(ConvBlock(paths * widths[0], widths[0])))
         self.out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
-    def forward(
-        self, x: Float[Tensor, "b c_in h w"], noise_level: Float[Tensor, "b"]
-    ) -> Float[Tensor, "b c_out h w"]:
+    def forward(self, x: Float[Tensor, "b c_in h w"], noise_level: Float[Tensor, "b"]) -> Float[Tensor, "b c_out h w"]:
         """Predict the clean picture, or the noise, whatever the network was trained to predict.
 
         Args:
@@ -152,8 +148,12 @@ def shape_table(net: UNet2D, height: int, width: int, batch: int = 1) -> list[Bl
             layers = module if type(module) is nn.Sequential else [module]
             rows.append(
                 BlockRow(
-                    name, part, tuple(type(layer).__name__ for layer in layers), tuple(inputs[0].shape),
-                    skips.pop() if part == "decoder" else 0, tuple(output.shape),
+                    name,
+                    part,
+                    tuple(type(layer).__name__ for layer in layers),
+                    tuple(inputs[0].shape),
+                    skips.pop() if part == "decoder" else 0,
+                    tuple(output.shape),
                     sum(p.numel() for p in module.parameters()),
                 )
             )

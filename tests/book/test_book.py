@@ -1,0 +1,360 @@
+"""The built book in a real browser: every page, on a desk and on a phone, in light and in dark.
+
+`make book` builds it. The pages come from a server on this machine, and nothing else may be asked for.
+"""
+
+import functools
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(os.environ.get("BOOK_SITE", ROOT / "_build/html"))
+AXE = ROOT / "tests/vendor/axe-core/axe.min.js"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+DOT = "R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # a GIF of one pixel
+
+pytestmark = pytest.mark.browser
+
+
+class Page(HTMLParser):
+    """The links, anchors and redirection of one HTML file."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.redirects = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.anchors |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
+        self.links += [attributes[name] for name in ("href", "src") if attributes.get(name)]
+        if tag == "meta" and attributes.get("http-equiv", "").lower() == "refresh":
+            self.redirects = True
+            self.links.append(attributes["content"].split("url=")[1])
+
+
+@functools.cache
+def parsed(site: Path) -> dict[str, Page]:
+    """Every HTML page of a site by its path in it."""
+    pages = sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
+    return {path.relative_to(site).as_posix(): Page(path) for path in pages}
+
+
+def broken_links(site: Path) -> list[str]:
+    """Every link inside the site that leads to no file or to no place in it."""
+    broken = []
+    for name, page in parsed(site).items():
+        for link in page.links:
+            if urlsplit(link).scheme:
+                continue
+            target = urlsplit(urljoin(f"http://site/{name}", link))
+            path = unquote(target.path).lstrip("/")
+            if not (site / path).is_file():
+                broken.append(f"{name}: {link} does not exist")
+                continue
+            anchors = parsed(site)[path].anchors if path in parsed(site) else ()
+            if target.fragment and unquote(target.fragment) not in anchors:
+                broken.append(f"{name}: {link} has no such place")
+    return broken
+
+
+PAGES = [name for name, page in parsed(SITE).items() if not page.redirects]
+
+
+def test_the_book_is_built():
+    assert "index.html" in parsed(SITE), f"no book in {SITE}: run `make book` first"
+
+
+def test_no_broken_links_or_anchors():
+    assert broken_links(SITE) == []
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address at which the book is served."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE))) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/"
+        http.shutdown()
+
+
+def cannot_look(reason: str) -> None:
+    """Without a browser the pages are not looked at; in CI they have to be."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}; .ci/run installs what is needed", pytrace=False)
+    pytest.skip(f"{reason}, so the built book was not looked at")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        cannot_look("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    try:
+        playwright = sync_playwright().start()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    except Exception as error:  # playwright raises a bare Exception when its own runtime does not start
+        cannot_look(f"Chromium does not start ({error})")
+    yield chromium
+    chromium.close()
+    playwright.stop()
+
+
+@dataclass
+class Visit:
+    """An open page and what happened while it loaded."""
+
+    tab: object
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def ask(self, script: str):
+        return self.tab.evaluate(script)
+
+
+def open_page(browser, address: str, allowed: tuple[str, ...], viewport=DESK, theme="light") -> Visit:
+    """Load a page and let mathematics, widgets and pictures settle."""
+    tab = browser.new_context(viewport=viewport, color_scheme=theme).new_page()
+    visit = Visit(tab)
+    tab.on("request", lambda r: None if r.url.startswith(allowed) else visit.requests.append(r.url))
+    tab.on("console", lambda m: visit.complaints.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    tab.on("requestfailed", lambda r: visit.complaints.append(f"{r.url} failed"))
+    tab.on("response", lambda r: visit.complaints.append(f"{r.url}: {r.status}") if r.status >= 400 else None)
+    tab.set_default_timeout(120_000)  # a busy machine is not a fault of the book
+    tab.goto(address, wait_until="load")
+    tab.evaluate("() => window.MathJax?.startup?.promise")
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('script[type=\"application/vnd.jupyter.widget-view+json\"]')]"
+        ".every((view) => view.parentElement.querySelector('.jupyter-widgets'))"
+    )
+    # Pictures further down load when they come near.
+    tab.evaluate("() => document.querySelectorAll('img').forEach((image) => { image.loading = 'eager' })")
+    tab.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    tab.wait_for_timeout(200)
+    return visit
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        # Tests of one visit stay together when they are spread over processes.
+        pytest.param((page, viewport, theme), id=name, marks=pytest.mark.xdist_group(name))
+        for page in PAGES
+        for viewport in (DESK, PHONE)
+        for theme in ("light", "dark")
+        # Sources have no pictures, mathematics or tables: each width and each theme once is enough.
+        if not page.startswith("_modules") or (viewport, theme) in ((DESK, "light"), (PHONE, "dark"))
+        for name in [f"{page}-{viewport['width']}-{theme}"]
+    ],
+)
+def visit(request, browser, server) -> Iterator[Visit]:
+    page, viewport, theme = request.param
+    opened = open_page(browser, server + page, (server, "data:", f"blob:{server}"), viewport, theme)
+    yield opened
+    opened.tab.context.close()
+
+
+def test_asks_no_other_site(visit):
+    assert visit.requests == []
+
+
+def test_console_is_quiet(visit):
+    assert visit.complaints == []
+
+
+def test_accessible(visit):
+    visit.tab.add_script_tag(path=AXE)
+    found = visit.ask("async () => (await axe.run()).violations")
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
+
+
+def test_fits_the_width(visit):
+    assert visit.ask("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    # What is wider than the page has to scroll in a box of its own; what is only cut off cannot be read.
+    cut_off = """() => [...document.querySelectorAll("main *")].filter((element) => {
+        const box = element.getBoundingClientRect();
+        if (!box.width || !box.height || box.right <= document.documentElement.clientWidth + 1) return false;
+        for (let around = element; around; around = around.parentElement) {
+            if (["auto", "scroll"].includes(getComputedStyle(around).overflowX)) return false;
+            if (around.matches("mjx-assistive-mml, dialog, .tooltip, .visually-hidden")) return false;
+        }
+        return true;
+    }).map((element) => element.outerHTML.slice(0, 120))"""
+    assert visit.ask(cut_off) == []
+
+
+def test_colours_follow_the_system(visit):
+    dark = visit.ask("() => matchMedia('(prefers-color-scheme: dark)').matches")
+    colour = visit.ask("() => getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 200) == dark
+
+
+SET = "() => [...document.querySelectorAll('.math')].every((math) => math.querySelector('mjx-container'))"
+
+
+def test_mathematics_is_set(visit):
+    assert visit.ask(SET)
+    assert visit.ask("() => document.querySelectorAll('mjx-merror, [data-mjx-error]').length") == 0
+
+
+def test_pictures_load_and_say_what_is_on_them(visit):
+    pictures = visit.ask(
+        "() => [...document.querySelectorAll('article img')]"
+        ".map((image) => [image.src.slice(0, 80), image.naturalWidth, image.alt])"
+    )
+    assert [picture for picture in pictures if picture[1] == 0 or not picture[2].strip()] == []
+
+
+def with_sliders() -> list[str]:
+    return [page for page in PAGES if "widget-view+json" in (SITE / page).read_text(encoding="utf-8")]
+
+
+# What a reader sees of the widgets' pictures, as pixels: their addresses change each time they are shown.
+SHOWN = """async () => Promise.all([...document.querySelectorAll("article .jupyter-widgets img")]
+    .filter((image) => image.offsetParent)
+    .map(async (image) => {
+        await image.decode();
+        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+        const hash = await crypto.subtle.digest("SHA-256", pixels);
+        return [...new Uint8Array(hash)].join();
+    }))"""
+
+
+@pytest.mark.parametrize("page", with_sliders())
+def test_every_slider_changes_its_picture(browser, server, page):
+    tab = open_page(browser, server + page, ("",)).tab
+    handles = tab.locator("article .noUi-handle")
+    assert handles.count() > 0
+    for number in range(handles.count()):
+        before = tab.evaluate(SHOWN)
+        handle = handles.nth(number)
+        handle.focus()
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        handle.press("ArrowLeft" if at_end else "ArrowRight")
+        tab.wait_for_timeout(300)
+        after = tab.evaluate(SHOWN)
+        assert before != after, f"slider {number} of {page} changes nothing"
+        handle.press("ArrowRight" if at_end else "ArrowLeft")
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(SHOWN) == before
+    tab.context.close()
+
+
+def with_animations() -> list[str]:
+    return [page for page in PAGES if re.search(r"<img[^>]*\.gif\"", (SITE / page).read_text(encoding="utf-8"))]
+
+
+SIZE = "(picture) => [picture.clientWidth, picture.clientHeight]"
+
+
+@pytest.mark.parametrize("page", with_animations())
+def test_every_animation_can_be_stopped(browser, server, page):
+    tab = open_page(browser, server + page, ("",)).tab
+    for animation in tab.locator("article .animation").all():
+        moving, still = animation.locator("img"), animation.locator("canvas")
+        size = moving.evaluate(SIZE)
+        assert moving.is_visible() and not still.is_visible()
+        picture, button = moving.bounding_box(), animation.get_by_role("button").bounding_box()
+        assert button["y"] >= picture["y"] + picture["height"], "the button hides a part of the picture"
+        animation.get_by_role("button", name="Pause").click()
+        assert still.is_visible() and not moving.is_visible()
+        assert still.evaluate(SIZE) == size
+        animation.get_by_role("button", name="Play").click()
+        assert moving.is_visible() and not still.is_visible()
+    pictures = tab.locator("article img[src$='.gif']").count()
+    assert pictures == tab.locator("article .animation").count() > 0
+    tab.emulate_media(reduced_motion="reduce")
+    tab.reload(wait_until="load")
+    tab.wait_for_function(f"() => document.querySelectorAll('article .animation').length === {pictures}")
+    assert tab.locator("article .animation img:visible").count() == 0
+    tab.context.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_reads_from_a_folder_with_no_server(browser, page):
+    visit = open_page(browser, (SITE / page).as_uri(), ("file:", "data:", "blob:"))
+    assert visit.requests == [] and visit.complaints == []
+    assert visit.ask(SET)
+    visit.tab.context.close()
+
+
+def test_search_finds_the_topic(browser, server):
+    visit = open_page(browser, f"{server}search.html?q=diffusion", (server, "data:"))
+    visit.tab.wait_for_selector("#search-results li a")
+    assert visit.complaints == []
+    visit.tab.context.close()
+
+
+# Each check is shown to find the fault it is there for, on a page that has nothing but that fault.
+
+FAULTS = [
+    (test_asks_no_other_site, "<img src='http://127.0.0.1:9/x.png' alt='elsewhere'>"),
+    (test_console_is_quiet, "<script>missing()</script>"),
+    (test_console_is_quiet, "<script>console.error('broken')</script>"),
+    (test_console_is_quiet, "<script src='missing.js'></script>"),
+    (test_accessible, "<button></button>"),
+    (test_accessible, "<p style='color: #bbb; background: #fff'>Hard to read</p>"),
+    (test_fits_the_width, "<div style='width: 2000px'>wide</div>"),
+    (test_fits_the_width, "<div style='overflow: hidden'><div style='width: 2000px'>cut off</div></div>"),
+    (test_colours_follow_the_system, "<style>body { background: #000 !important }</style>"),
+    (test_mathematics_is_set, "<span class='math'>x^2</span>"),
+    (test_mathematics_is_set, "<mjx-merror>Undefined control sequence</mjx-merror>"),
+    (test_pictures_load_and_say_what_is_on_them, "<img src='missing.png' alt='a picture'>"),
+    (test_pictures_load_and_say_what_is_on_them, f"<img src='data:image/gif;base64,{DOT}'>"),
+]
+TEMPLATE = """<!DOCTYPE html><html lang="en"><head><title>A page</title><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"></head>
+<body style="background: #fff"><main><article><h1>A title</h1>{}</article></main></body></html>"""
+CHECKS = sorted({check for check, _ in FAULTS}, key=lambda check: check.__name__)
+
+
+def visit_to(browser, folder: Path, content: str) -> Visit:
+    page = folder / "page.html"
+    page.write_text(TEMPLATE.format(content))
+    return open_page(browser, page.as_uri(), ("file:", "data:"), PHONE)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_good_page_passes(check, browser, tmp_path):
+    check(visit_to(browser, tmp_path, f"<p>Text</p><img src='data:image/gif;base64,{DOT}' alt='a dot'>"))
+
+
+@pytest.mark.parametrize(("check", "content"), FAULTS)
+def test_a_fault_is_found(check, content, browser, tmp_path):
+    visit = visit_to(browser, tmp_path, content)
+    with pytest.raises(AssertionError):
+        check(visit)
+
+
+@pytest.mark.parametrize("link", ["missing.html", "page.html#missing", "#missing", "missing.png"])
+def test_a_broken_link_is_found(link, tmp_path):
+    (tmp_path / "page.html").write_text(f"<h1 id='there'></h1><a href='#there'></a><a href='{link}'></a>")
+    assert broken_links(tmp_path) == [f"page.html: {link} {'has no such place' if '#' in link else 'does not exist'}"]

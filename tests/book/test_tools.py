@@ -1,0 +1,76 @@
+"""Every command in tools/ says what it does."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import benchmark
+import colab_environment
+import lock
+import pytest
+from packaging.specifiers import SpecifierSet
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+COMMANDS = sorted(path for path in TOOLS.glob("*/*.py") if "argparse" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda path: path.stem)
+def test_a_command_explains_itself(command):
+    result = subprocess.run([sys.executable, command, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    first_line = result.stdout.split("\n\n")[1].splitlines()[0]
+    assert first_line in command.read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_the_colab_environment_has_what_the_colab_cell_installs():
+    assert colab_environment.extra() == "[book]"
+
+
+def test_the_pinned_packages_install_on_every_python_from_3_11_on():
+    lock_files = [lock.ROOT / "requirements.txt", lock.ROOT / "constraints.txt"]
+    pinned = [requirement for path in lock_files for requirement in lock.requested(path)]
+    assert len(pinned) > 50
+    for requirement in pinned:
+        package = metadata.distribution(requirement.name)
+        pythons = SpecifierSet(package.metadata.get("Requires-Python") or "")
+        assert "3.11.0" in pythons and "3.13.0" in pythons, f"{requirement} needs Python {pythons}"
+
+
+@pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
+def test_benchmark_counts_what_the_released_network_computes():
+    """The released code computes 12.581 TFLOP, of which 0.06 are keys and values of the same tokens for each frame."""
+    config = benchmark.vdmlib.UNet3DConfig.videocrafter2()
+    once, in_a_step = (sum(benchmark.flops_of_forward(config, 16, 40, 64, cached=c).values()) for c in (False, True))
+    assert 12.581e12 > once > in_a_step > 12.5e12
+    keys_and_values = sum(2 * 77 * 1024 * 2 * c for c in 5 * [320] + 5 * [640] + 6 * [1280])
+    assert once - in_a_step == keys_and_values
+
+
+def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_path):
+    command = [
+        "benchmark.py",
+        "--config",
+        "tiny",
+        "--frames",
+        "2",
+        "--height",
+        "8",
+        "--width",
+        "8",
+        "--sampling",
+        "--compile",
+        "--json",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, str(tmp_path / "numbers.json")])
+    monkeypatch.setattr(benchmark, "machine_limits", lambda *_: {"matrix product": 2e9, "convolution": 1e9})
+    monkeypatch.setattr(benchmark, "compile_network", lambda network: None)  # Compiling takes minutes.
+    benchmark.main()
+    numbers, printed = json.loads((tmp_path / "numbers.json").read_text()), capsys.readouterr().out
+    flops, seconds = numbers["FLOP of a sampling step with guidance"], numbers["sampling step with guidance (s)"]
+    assert numbers["sampling (FLOP/s)"] == pytest.approx(flops / seconds)
+    assert numbers["sampling share of the machine's matrix product"] == pytest.approx(flops / seconds / 2e9)
+    forward, compiled = numbers["forward pass (s)"], numbers["forward pass with torch.compile (s)"]
+    assert numbers["gain of torch.compile"] == pytest.approx(forward / compiled)
+    assert flops == pytest.approx(2 * numbers["FLOP of a forward pass"], rel=0.02) and "sampling (FLOP/s)" in printed

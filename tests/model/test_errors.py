@@ -1,0 +1,279 @@
+"""Bad input is answered by one clear sentence and an exception of the right type.
+
+In the tests every signature's shapes are checked before the library can speak for itself, so here these checks are off,
+as users have it.
+"""
+
+import dataclasses
+from functools import cache
+
+import jaxtyping
+import pytest
+import torch
+from tiny_networks import tiny_config, tiny_inputs
+from torch import nn
+
+import vdmlib
+
+
+@cache
+def network(option: str = "videocrafter2") -> nn.Module:
+    return vdmlib.UNet3D(tiny_config(option)).eval()
+
+
+def forward(option: str = "videocrafter2", **changed):
+    return lambda _: network(option)(**(tiny_inputs(tiny_config(option)) | changed))
+
+
+def config(**changed):
+    return lambda vdmlib: vdmlib.UNet3DConfig(**changed)
+
+
+RELEASED = dict(
+    in_channels=4,
+    out_channels=4,
+    model_channels=64,
+    num_res_blocks=1,
+    attention_resolutions=[2, 1],
+    channel_mult=[1, 2],
+    num_head_channels=16,
+    context_dim=24,
+)
+
+
+def released(without: tuple[str, ...] = (), **changed):
+    params = {name: value for name, value in (RELEASED | changed).items() if name not in without}
+    return lambda vdmlib: vdmlib.UNet3DConfig.from_videocrafter(params)
+
+
+def add_noise(x0=(2, 3, 4, 8, 8), noise=(2, 3, 4, 8, 8), t=(1, 2)):
+    tensors = [torch.zeros(given) if isinstance(given, tuple) else given for given in (x0, noise)]
+    t = torch.tensor(t) if isinstance(t, tuple) else t
+    return lambda vdmlib: vdmlib.NoiseSchedule.videocrafter2().add_noise(*tensors, t)
+
+
+def schedule(make, *arguments, **named):
+    return lambda vdmlib: getattr(vdmlib.NoiseSchedule, make)(*arguments, **named)
+
+
+def timesteps(steps, levels=1000):
+    return lambda vdmlib: vdmlib.NoiseSchedule.linear(levels).ddim_timesteps(steps)
+
+
+def sample(option: str = "videocrafter2", noise=(2, 3, 4, 8, 4), **changed):
+    given = dict(context=tiny_inputs(tiny_config(option))["context"], steps=5, fps=8, progress=False)
+    start = torch.zeros(noise)
+    return lambda vdmlib: vdmlib.sample_ddim(
+        network(option), vdmlib.NoiseSchedule.videocrafter2(), start, **(given | changed)
+    )
+
+
+def inflate(layer: nn.Module, frames: int = 3):
+    return lambda vdmlib: vdmlib.temporal.inflate_conv2d(layer, frames)
+
+
+def load(weights, **named):
+    return lambda vdmlib: vdmlib.checkpoints.unet_from_videocrafter(weights, network().config, **named)
+
+
+TOKENS = torch.zeros(2, 5, 24)
+GUIDED = dict(guidance_scale=5.0, uncond_context=TOKENS)
+STEPS = "use one of 1, 2, 4, 5, 8, 10, 20, 25, 40, 50,"
+
+# What is done, which exception it ends in, and what its sentence must name: the given and the needed.
+BAD = {
+    "x_without_batch": (forward(x=torch.zeros(3, 4, 8, 4)), ValueError, "x has shape (3, 4, 8, 4)", "frames, 4"),
+    "x_with_channels_first": (forward(x=torch.zeros(2, 4, 3, 8, 4)), ValueError, "(2, 4, 3, 8, 4)", "the frames"),
+    "x_without_the_given_frame": (
+        forward("dynamicrafter_512", x=torch.zeros(2, 3, 4, 8, 4)), ValueError, "(2, 3, 4, 8, 4)", "frames, 8",
+    ),
+    "x_of_odd_height": (forward(x=torch.zeros(2, 3, 4, 7, 4)), ValueError, "7 × 4", "multiples of 2"),
+    "x_of_odd_width": (forward(x=torch.zeros(2, 3, 4, 8, 5)), ValueError, "8 × 5", "multiples of 2"),
+    "x_not_halved_often_enough": (
+        forward("other_sizes", x=torch.zeros(2, 3, 4, 8, 6)), ValueError, "8 × 6", "halved 2 times", "multiples of 4",
+    ),
+    "x_without_frames": (forward(x=torch.zeros(2, 0, 4, 8, 4)), ValueError, "(2, 0, 4, 8, 4)", "empty"),
+    "x_without_videos": (forward(x=torch.zeros(0, 3, 4, 8, 4)), ValueError, "(0, 3, 4, 8, 4)", "empty"),
+    "x_of_integers": (forward(x=torch.zeros(2, 3, 4, 8, 4).long()), TypeError, "torch.int64", "torch.float32"),
+    "x_in_half_precision": (forward(x=torch.zeros(2, 3, 4, 8, 4).half()), TypeError, "torch.float16", "torch.float32"),
+    "x_no_tensor": (forward(x=[[0.0]]), TypeError, "x is of type list", "must be a tensor"),
+    "timesteps_a_number": (forward(timesteps=500), TypeError, "timesteps is of type int", "must be a tensor"),
+    "timesteps_left_out": (forward(timesteps=None), TypeError, "timesteps is of type NoneType", "tensor"),
+    "timesteps_without_axis": (forward(timesteps=torch.tensor(5)), ValueError, "shape ()", "(2,)", "(2, 3)"),
+    "timesteps_too_many": (forward(timesteps=torch.zeros(3)), ValueError, "shape (3,)", "(2,)", "(2, 3)"),
+    "timesteps_for_other_frames": (forward(timesteps=torch.zeros(2, 4)), ValueError, "(2, 4)", "(2, 3)"),
+    "context_missing": (forward(context=None), ValueError, "context is missing", "(batch, tokens, 24)"),
+    "context_of_other_width": (forward(context=torch.zeros(2, 5, 32)), ValueError, "(2, 5, 32)", "(2, tokens, 24)"),
+    "context_of_other_batch": (forward(context=torch.zeros(1, 5, 24)), ValueError, "(1, 5, 24)", "(2, tokens, 24)"),
+    "context_without_batch": (forward(context=torch.zeros(5, 24)), ValueError, "(5, 24)", "(2, tokens, 24)"),
+    "context_without_tokens": (forward(context=torch.zeros(2, 0, 24)), ValueError, "(2, 0, 24)", "(2, tokens, 24)"),
+    "context_a_prompt": (forward(context="a cat"), TypeError, "context is of type str", "tensor"),
+    "context_in_half_precision": (forward(context=TOKENS.half()), TypeError, "torch.float16", "torch.float32"),
+    "context_for_a_network_without": (forward("no_context", context=TOKENS), ValueError, "has none", "leave it out"),
+    "context_without_image_tokens": (
+        forward("videocrafter1_i2v", context=TOKENS), ValueError, "has 5 tokens", "image tokens after them",
+    ),
+    "cache_of_other_batch": (
+        lambda vdmlib: forward(context=network().prepare_context(TOKENS[:1]))(vdmlib),
+        ValueError, "(1, 5, 24)", "(2, tokens, 24)",
+    ),
+    "prepared_context_of_other_width": (
+        lambda _: network().prepare_context(torch.zeros(2, 5, 32)), ValueError, "(2, 5, 32)", "24",
+    ),
+    "prepared_context_missing": (lambda _: network().prepare_context(None), ValueError, "context is missing"),
+    "fps_too_many": (forward(fps=torch.ones(3)), ValueError, "fps has shape (3,)", "(2,)"),
+    "fps_with_axis_too_many": (forward(fps=torch.ones(2, 1)), ValueError, "fps has shape (2, 1)", "(2,)"),
+    "fps_in_words": (forward(fps="8"), ValueError, "fps is '8'", "number above 0"),
+    "fps_of_zero": (forward(fps=0), ValueError, "fps is 0", "number above 0"),
+    "fps_not_a_number": (forward(fps=float("nan")), ValueError, "fps is nan", "number above 0"),
+    "table_of_odd_size": (
+        lambda vdmlib: vdmlib.dimension_table(network().config, 3, 7, 8), ValueError, "7 × 8", "multiples of 2",
+    ),
+    # Configuration
+    "channels_no_multiple_of_32": (config(model_channels=48), ValueError, "model_channels is 48", "multiple of 32"),
+    "no_channels": (config(model_channels=0), ValueError, "model_channels is 0", "at least 1"),
+    "fractional_channels": (config(in_channels=4.5), ValueError, "in_channels is 4.5", "whole number"),
+    "no_levels": (config(channel_multipliers=()), ValueError, "channel_multipliers is ()", "each level"),
+    "level_without_channels": (config(channel_multipliers=(1, 0)), ValueError, "(1, 0)", "at least 1"),
+    "no_blocks": (config(res_blocks=0), ValueError, "res_blocks is 0", "at least 1"),
+    "no_depth": (config(spatial_depth=0), ValueError, "spatial_depth is 0", "at least 1"),
+    "no_text_tokens": (config(text_tokens=0), ValueError, "text_tokens is 0", "at least 1"),
+    "heads_given_twice": (config(heads=4), ValueError, "head_channels is 64 and heads is 4", "set one"),
+    "heads_not_given": (config(head_channels=None), ValueError, "head_channels is None", "set one"),
+    "heads_too_wide": (config(model_channels=32), ValueError, "32 channels", "heads of 64 channels"),
+    "heads_that_do_not_divide": (config(head_channels=None, heads=7), ValueError, "320 channels", "7 heads"),
+    "attention_at_no_level": (config(attention_factors=(3,)), ValueError, "attention_factors is (3,)", "1, 2, 4"),
+    "misspelt_convolution": (config(temporal_convolution="spacial"), ValueError, "'spacial'", "'spatial'"),
+    "misspelt_scale": (config(image_attention=True, image_scale="lerned"), ValueError, "'lerned'", "'learned'"),
+    "dropout_of_everything": (config(dropout=1.0), ValueError, "dropout is 1.0", "below 1"),
+    "image_attention_to_nothing": (config(image_attention=True, context_channels=None), ValueError, "None", "width"),
+    "cross_attention_to_nothing": (
+        config(temporal_cross_attention=True, context_channels=None), ValueError, "context_channels is None",
+    ),
+    "temporal_image_attention_alone": (
+        config(temporal_image_attention=True), ValueError, "needs image_attention and temporal_cross_attention",
+    ),
+    "released_parameter_missing": (released(without=("in_channels",)), ValueError, "'in_channels'", "pass unet_config"),
+    "released_parameter_unknown": (released(use_magic=True), ValueError, "use_magic"),
+    "released_heads_missing": (released(without=("num_head_channels",)), ValueError, "heads is -1"),
+    "released_convolutions_in_3d": (released(dims=3), ValueError, "dims=2"),
+    "released_parameters_no_mapping": (
+        lambda vdmlib: vdmlib.UNet3DConfig.from_videocrafter(["in_channels"]), TypeError, "list", "unet_config.params",
+    ),
+    # Schedule
+    "schedule_of_no_levels": (schedule("linear", 0), ValueError, "shape (0,)", "each level"),
+    "schedule_of_two_lengths": (
+        lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(5), torch.ones(4)), ValueError, "(5,)", "(4,)",
+    ),
+    "schedule_above_one": (schedule("linear", 10, 0.1, 1.5), ValueError, "0.1 to 1.5", "between 0 and 1"),
+    "schedule_of_nan": (schedule("linear", 10, float("nan")), ValueError, "nan", "between 0 and 1"),
+    "schedule_of_unknown_kind": (
+        schedule("from_videocrafter", {"beta_schedule": "sqrt"}), ValueError, "'sqrt'", "'linear'",
+    ),
+    "prediction_unknown": (
+        lambda vdmlib: dataclasses.replace(vdmlib.NoiseSchedule.cosine(), prediction="epsilon"),
+        ValueError, "'epsilon'", "eps, v, x0",
+    ),
+    "level_beyond_the_last": (add_noise(t=(1, 1000)), ValueError, "1 to 1000", "0 ... 999"),
+    "level_below_zero": (add_noise(t=(-1, 5)), ValueError, "-1 to 5", "0 ... 999"),
+    "levels_too_few": (add_noise(t=(1,)), ValueError, "t has shape (1,)", "each video or frame"),
+    "levels_for_other_frames": (add_noise(t=torch.zeros(2, 4).long()), ValueError, "(2, 4)", "(2, 3, 4, 8, 8)"),
+    "level_a_number": (add_noise(t=5), TypeError, "t is of type int", "tensor of whole numbers"),
+    "levels_with_fractions": (add_noise(t=(1.5, 2.5)), TypeError, "torch.float32", "whole numbers"),
+    "noise_of_other_shape": (add_noise(noise=(2, 1, 4, 8, 8)), ValueError, "(2, 3, 4, 8, 8)", "(2, 1, 4, 8, 8)"),
+    "data_of_integers": (add_noise(x0=torch.zeros(2, 3, 4, 8, 8).int()), TypeError, "torch.int32", ".float()"),
+    "no_steps": (timesteps(0), ValueError, "steps is 0", STEPS),
+    "more_steps_than_levels": (timesteps(2000), ValueError, "steps is 2000", "1000 levels", STEPS),
+    "steps_beyond_the_last_level": (timesteps(3), ValueError, "steps is 3", "level 1000", STEPS),
+    "steps_at_every_level": (timesteps(1000), ValueError, "steps is 1000", STEPS),
+    "steps_as_a_fraction": (timesteps(10.0), ValueError, "steps is 10.0", STEPS),
+    "steps_of_another_schedule": (timesteps(50, levels=60), ValueError, "level 60", "5, 6, 10, 12, 15, 20, 30."),
+    "a_schedule_of_one_level": (timesteps(1, levels=1), ValueError, "steps is 1", "longer schedule"),
+    # Sampling
+    "guidance_without_unconditional": (sample(guidance_scale=5.0), ValueError, "5.0", "uncond_context is missing"),
+    "guidance_without_context": (sample(context=None, **GUIDED), ValueError, "None", "(2, 5, 24)"),
+    "guidance_of_two_lengths": (
+        sample(guidance_scale=5.0, uncond_context=torch.zeros(2, 6, 24)), ValueError, "(2, 5, 24)", "(2, 6, 24)",
+    ),
+    "guidance_not_finite": (sample(**GUIDED | {"guidance_scale": float("inf")}), ValueError, "inf", "finite"),
+    "sample_with_context_of_other_batch": (
+        sample(noise=(1, 3, 4, 8, 4), **GUIDED), ValueError, "(2, 5, 24)", "(1, 3, 4, 8, 4)",
+    ),
+    "sample_with_fps_of_other_batch": (sample(fps=torch.ones(3), **GUIDED), ValueError, "(3,)", "(2,)"),
+    "sample_with_given_frames_of_other_batch": (
+        # Twice the batch, as the network sees it: must not be mistaken for both halves of the guidance.
+        sample(
+            "dynamicrafter_512",
+            concat=torch.zeros(4, 3, 4, 8, 4),
+            guidance_scale=5.0,
+            uncond_context=torch.zeros(2, 11, 24),
+        ),
+        ValueError, "(4, 3, 4, 8, 4)", "(2, 3, 4, 8, 4)",
+    ),
+    "sample_with_one_given_frame": (
+        sample("dynamicrafter_512", concat=torch.zeros(2, 1, 4, 8, 4)), ValueError, "(2, 1, 4, 8, 4)", "only channels",
+    ),
+    "sample_without_given_frames": (sample("dynamicrafter_512"), ValueError, "(2, 3, 4, 8, 4)", "frames, 8"),
+    "eta_above_one": (sample(eta=1.5), ValueError, "eta is 1.5", "between 0"),
+    "eta_not_a_number": (sample(eta=float("nan")), ValueError, "eta is nan", "between 0"),
+    "steps_that_become_more": (sample(steps=7), ValueError, "steps is 7", "become 8", STEPS),
+    "step_noise_of_other_length": (
+        sample(eta=1.0, step_noise=torch.zeros(4, 2, 3, 4, 8, 4)),
+        ValueError, "(4, 2, 3, 4, 8, 4)", "(5, 2, 3, 4, 8, 4)",
+    ),
+    # Other parts
+    "inflated_by_an_even_number": (inflate(nn.Conv2d(4, 4, 3), 4), ValueError, "4 frames", "odd"),
+    "inflated_by_less_than_nothing": (inflate(nn.Conv2d(4, 4, 3), -1), ValueError, "-1 frames", "odd"),
+    "inflated_linear_layer": (inflate(nn.Linear(4, 4)), TypeError, "Linear", "Conv2d"),
+    "inflated_transposed_convolution": (inflate(nn.ConvTranspose2d(4, 4, 3)), TypeError, "ConvTranspose2d", "Conv2d"),
+    "embedding_without_fps": (
+        lambda vdmlib: vdmlib.TimestepFPSEmbedding(8, 8)(torch.zeros(1, 2)), ValueError, "fps is None", "(b,)",
+    ),
+    "dual_attention_without_image_tokens": (
+        lambda vdmlib: vdmlib.Attention(8, 8, image_attention=True)(torch.zeros(1, 2, 8), torch.zeros(1, 77, 8)),
+        ValueError, "77 tokens", "image tokens",
+    ),
+    "weights_no_dictionary": (load([torch.zeros(1)]), ValueError, "list", "dictionary"),
+    "weights_in_words": (load({}, dtype="float16"), ValueError, "dtype is float16", "torch.float16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_input_is_answered_by_one_sentence(name):
+    call, kind, *named = BAD[name]
+    with pytest.raises(kind) as error:
+        call(vdmlib)
+    message = str(error.value)
+    assert type(error.value).__module__ in ("builtins", "vdmlib.released.checkpoints")
+    for fragment in named:
+        assert fragment in message
+    assert message.endswith(".") and "\n" not in message and len(message) < 300
+
+
+def test_half_precision_data_are_welcome_under_autocast():
+    """There PyTorch converts what the layers are given."""
+    inputs = tiny_inputs(network().config)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert network()(**inputs | {"x": inputs["x"].bfloat16()}).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: vdmlib.ResBlock(32, 8)(torch.zeros(2, 32, 4, 4), torch.zeros(2, 8)),
+        lambda: vdmlib.ResBlock(32, 8)(torch.zeros(1, 2, 32, 4, 4), torch.zeros(1, 3, 8)),
+        lambda: vdmlib.SpatialTransformer(32, 1, 8)(torch.zeros(1, 2, 32, 4, 4).long()),
+        lambda: vdmlib.NoiseSchedule.linear().add_noise(torch.zeros(2, 3), torch.zeros(2, 4), torch.tensor([1, 2])),
+        lambda: vdmlib.UNet3DConfig(model_channels="320"),
+    ],
+)
+def test_shapes_are_checked_in_the_other_tests(wrong):
+    with pytest.raises(jaxtyping.TypeCheckError):
+        wrong()
+
+
+def test_a_result_of_the_wrong_shape_is_noticed(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "cos", lambda self: torch.cos(self[..., :-1]))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        vdmlib.sinusoidal_embedding(torch.tensor([1.0]), 8)

@@ -1,0 +1,390 @@
+"""The pipeline around the denoiser, on tiny models that go through the code of the full-size ones."""
+
+import json
+import weakref
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from einops import repeat
+
+import vdmlib
+from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
+from vdmlib.released import encoders, pipeline
+from vdmlib.released.loading import SCHEDULE, _recognise, checkpoint_names, unused_names
+from vdmlib.released.memory import lent, lent_by_block, unet_blocks
+from vdmlib.released.releases import build_parts
+from vdmlib.released.synthetic import synthetic_weights, write
+
+RELEASES = {
+    "t2v": Release.videocrafter2,
+    "i2v": Release.videocrafter1_i2v,
+    "t2v_512_v1": Release.videocrafter1_t2v_512,
+    "t2v_1024_v1": Release.videocrafter1_t2v_1024,
+}
+PICTURE = torch.linspace(0, 1, 3 * 40 * 50).reshape(3, 40, 50)
+KINDS = ["t2v", "i2v"]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {kind: write(folder / f"{kind}.ckpt", synthetic_weights(Release.tiny(kind))) for kind in KINDS}
+
+
+@cache
+def loaded(path: Path, kind: str) -> VideoCrafterPipeline:
+    return VideoCrafterPipeline.from_checkpoint(path, kind, device="cpu", release=Release.tiny(kind))
+
+
+@pytest.fixture
+def pipes(files):
+    made = {kind: loaded(path, kind) for kind, path in files.items()}
+    yield made
+    for pipe in made.values():
+        pipe.memory = MemoryOptions()
+
+
+def tensors(part: torch.nn.Module) -> list[torch.Tensor]:
+    return [*part.parameters(), *part.buffers()]
+
+
+def sample(pipe: VideoCrafterPipeline, prompt="a cat", **changes) -> torch.Tensor:
+    image = PICTURE if pipe.release.kind == "i2v" else None
+    return pipe(prompt, **{"image": image, "steps": 2, "seed": 1, "progress": False, **changes})
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_names_and_shapes_are_the_released_files(name):
+    manifest = json.loads((Path(__file__).parents[1] / "manifests" / f"checkpoint_{name}.json").read_text())
+    vae = json.loads((Path(__file__).parents[1] / "manifests" / "autoencoder_kl.json").read_text())
+    release = RELEASES[name]()
+    parts = checkpoint_names(release)
+    ours = {t: list(s) for part, names in parts.items() if part != "unet" for t, s in names.values()}
+    ours |= {name: list(shape) for name, shape in unused_names(release).items()}
+    others = {n: s for n, s in manifest["keys_outside_unet_and_vae"].items() if n not in SCHEDULE}
+    assert ours == others | {f"first_stage_model.{name}": shape for name, shape in vae["keys"].items()}
+    buffers = manifest["keys_outside_unet_and_vae"].keys() & SCHEDULE
+    assert len(ours) + len(parts["unet"]) + len(buffers) == manifest["total_keys"]
+    elements = sum(torch.Size(shape).numel() for _, shape in parts["unet"].values())
+    assert elements == manifest["prefixes"]["model.diffusion_model."]["elements"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_weight_of_the_file_arrives_at_its_place(kind, files, pipes):
+    stored = synthetic_weights(Release.tiny(kind))
+    for part, names in checkpoint_names(Release.tiny(kind)).items():
+        parameters = dict(getattr(pipes[kind].parts, part).named_parameters())
+        assert parameters.keys() == names.keys() and len(names) > 10
+        for ours, (theirs, _) in names.items():
+            assert torch.equal(parameters[ours].flatten(), stored[theirs].flatten()), theirs
+            assert not parameters[ours].requires_grad
+
+
+def test_the_released_model_is_recognised_by_its_names():
+    shapes = {n: s for part in checkpoint_names(Release.videocrafter1_t2v_512()).values() for n, s in part.values()}
+    with torch.device("meta"):
+        weights = {name: torch.empty(shape) for name, shape in shapes.items()}
+    assert _recognise(weights, "t2v") == Release.videocrafter1_t2v_512()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_decides_the_video_and_every_condition_matters(kind, pipes):
+    pipe = pipes[kind]
+    first = sample(pipe)
+    assert first.shape == (1, 4, 3, 64, 128) and first.isfinite().all() and 0 <= first.min() < first.max() <= 1
+    assert torch.equal(first, sample(pipe))
+    changes = dict(seed=2, prompt="a dog", negative_prompt="blur", fps=9, guidance_scale=3, eta=0)
+    if kind == "i2v":
+        changes["image"] = 1 - PICTURE
+    for name, value in changes.items():
+        assert not torch.equal(first, sample(pipe, **{name: value})), name
+    assert not torch.equal(sample(pipe, seed=None), sample(pipe, seed=None))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pipeline_is_its_parts_put_together_by_hand(kind, pipes):
+    pipe, prompts = pipes[kind], ["a cat", "two dogs"]
+    release, parts = pipe.release, pipe.parts
+    text = encoders.encode_text(parts.text_encoder, encoders.tokenizer(release.text_encoder)([*prompts, ""]))
+    context, uncond = text[:2], repeat(text[2], "n c -> 2 n c")
+    if kind == "i2v":
+        size = release.image_encoder.image_size
+        grey = torch.zeros(1, 3, size, size)  # What the released scripts pass for "no picture".
+        see = lambda picture: parts.resampler(parts.image_encoder(encoders.prepare_image(picture, size)))  # noqa: E731
+        shown, nothing = see(PICTURE[None] * 2 - 1), see(grey)
+        context = torch.cat([context, repeat(shown, "1 n c -> 2 n c")], dim=1)
+        uncond = torch.cat([uncond, repeat(nothing, "1 n c -> 2 n c")], dim=1)
+        assert context.shape[1] == 77 + release.resampler.queries
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(2, 3, 4, 8, 16, generator=generator)
+    latents = vdmlib.sample_ddim(
+        parts.unet, release.schedule, noise, context, uncond, 12.0, release.fps, 2, 1.0, generator, progress=False
+    )
+    pixels = encoders.decode_latents(parts.autoencoder, latents)
+    result = sample(pipe, prompts, seed=5, frames=3)
+    assert (result - (pixels / 2 + 0.5).clamp(0, 1)).abs().max() < 1e-4
+    assert pixels.min() < -0.5 and pixels.max() > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        MemoryOptions(guidance_in_one_batch=False),
+        MemoryOptions(decode_frames=1),
+        MemoryOptions(sliced_attention=True),
+        MemoryOptions(offload="parts"),
+        MemoryOptions(False, 1, True, "blocks"),
+    ],
+    ids=lambda options: MemoryOptions(decode_frames=5).changes(options),
+)
+def test_memory_options_change_nothing_but_rounding(kind, options, pipes, monkeypatch):
+    monkeypatch.setattr("vdmlib.released.memory.SLICE_TOKENS", 64)  # Smaller slices than these tiny pictures.
+    pipe = pipes[kind]
+    expected, weights = sample(pipe), list(pipe.parts.unet.parameters())
+    pipe.memory = options
+    result = sample(pipe)
+    assert (result - expected).abs().max() < 1e-3
+    assert all(now is before for now, before in zip(pipe.parts.unet.parameters(), weights, strict=True))
+
+
+def test_half_precision_stays_close(files, pipes):
+    half = VideoCrafterPipeline.from_checkpoint(
+        files["t2v"], device="cpu", dtype="bfloat16", release=Release.tiny("t2v")
+    )
+    assert {p.dtype for part in half.parts.named().values() for p in part.parameters()} == {torch.bfloat16}
+    settings = {"steps": 1, "guidance_scale": 1.0, "eta": 0.0}
+    difference = (sample(half, **settings) - sample(pipes["t2v"], **settings)).abs()
+    assert 0 < difference.mean() < 0.02
+
+
+def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then():
+    """On the meta device, which refuses to compute with a weight that was left behind."""
+    parts = build_parts(Release.tiny("t2v"))
+    net, inputs = parts.unet, (torch.zeros(1, 4, 4, 8, 16), torch.zeros(1), torch.zeros(1, 77, 24))
+    x, timesteps, context = (t.to("meta") for t in inputs)
+    before, away = list(net.parameters()), []
+
+    def count(*_):
+        away.append(sum(any(p.is_meta for p in block.parameters()) for block in unet_blocks(net)))
+
+    hooks = [block.register_forward_pre_hook(count) for block in unet_blocks(net)]
+    with lent_by_block(net, "meta") as unet:
+        for hook in [block.register_forward_pre_hook(count) for block in unet_blocks(net)]:
+            hooks.append(hook)
+        assert unet(x, timesteps, context=unet.prepare_context(context), fps=8).is_meta
+    assert away == [0, 1] * len(unet_blocks(net))
+    assert all(a is b for a, b in zip(net.parameters(), before, strict=True))
+    with lent(parts.text_encoder, "meta") as encoder:
+        assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
+    with pytest.raises(ZeroDivisionError), lent_by_block(net, "meta"):
+        1 / 0  # noqa: B018
+    assert not any(t.is_meta for part in parts.named().values() for t in tensors(part))
+    for hook in hooks:
+        hook.remove()
+    assert not any(block._forward_pre_hooks or block._forward_hooks for block in unet_blocks(net))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options", [MemoryOptions(), MemoryOptions(False, 1, True, "blocks")], ids=["fastest", "least"]
+)
+def test_on_another_device_everything_is_there_when_it_is_used(kind, options, monkeypatch):
+    """The meta device stands in for a GPU: it, too, refuses to compute with what was left on the CPU."""
+    pipe = VideoCrafterPipeline(build_parts(Release.tiny(kind)), Release.tiny(kind), "meta", options)
+    decode, seen = encoders.decode_latents, {}
+    monkeypatch.setattr(pipe, "_check_finite", lambda what, values: seen.update({what: values.device.type}))
+    monkeypatch.setattr(pipeline, "decode_latents", lambda *given: torch.zeros_like(decode(*given), device="cpu"))
+    assert sample(pipe).shape == (1, 4, 3, 64, 128)
+    assert seen == {"latents": "meta", "pixels": "cpu"}
+    home = "meta" if options.offload is None else "cpu"
+    assert {t.device.type for part in pipe.parts.named().values() for t in tensors(part)} == {home}
+    pipe.parts.unet.norm_out.to_empty(device="cpu")
+    monkeypatch.setattr(pipe, "_place", lambda: None)
+    if options.offload is None:
+        with pytest.raises(RuntimeError, match="device"):
+            sample(pipe)
+
+
+STAGES = {"loading": "_place", "encoding": "text_encoder", "denoising": "unet", "decoding": "autoencoder"}
+EXPECTED = {
+    "loading": ["offload='parts'"],
+    "encoding": ["offload='parts'"],
+    "denoising": ["guidance_in_one_batch=False", "offload='parts'", "sliced_attention=True", "offload='blocks'"],
+    "decoding": ["decode_frames=1", "offload='parts'"],
+}
+LAST = {"loading": "use a machine with more memory"}
+
+
+@pytest.fixture
+def half_parts():
+    parts = build_parts(Release.tiny())
+    for part in parts.named().values():
+        part.half()
+    return parts
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_out_of_memory_names_the_option_to_try_next(stage, device, half_parts, monkeypatch):
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    pipe, advice = VideoCrafterPipeline(half_parts, Release.tiny(), device), []
+    monkeypatch.setattr(pipe, "_check_finite", lambda *_: None)
+    # What is on the meta device cannot come back from there.
+    monkeypatch.setattr(pipe, "_place", full if stage == "loading" else lambda: None)
+    if stage != "loading":
+        part = getattr(pipe.parts, STAGES[stage])
+        monkeypatch.setattr(part, "decode" if stage == "decoding" else "forward", full)
+    what = "the weights" if stage == "loading" else "1 × 4 frames of 64 × 128"
+    while True:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match=f"while {stage} {what} in float16") as caught:
+            sample(pipe)
+        assert "\n" not in str(caught.value)
+        options = pipe.memory.next(stage, offload=device != "cpu")
+        if options is None:
+            assert LAST.get(stage, "make the video smaller") in str(caught.value)
+            break
+        assert f"MemoryOptions({MemoryOptions().changes(options)})" in str(caught.value)
+        advice.append(pipe.memory.changes(options))
+        pipe.memory = options
+    # On the CPU itself there is nowhere else for weights to wait.
+    assert advice == [option for option in EXPECTED[stage] if device != "cpu" or "offload" not in option]
+    monkeypatch.setattr(pipe, "dtype", torch.float32)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="bfloat16" if device == "cpu" else r"torch\.float16"):
+        sample(pipe)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."),
+        RuntimeError("unable to mmap 16 bytes from file <model.ckpt>: Cannot allocate memory (12)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[-30:] or "MemoryError",
+)
+def test_memory_that_runs_out_elsewhere_is_recognised(error, files, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "load_release", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"while loading the weights in float32: load .*bfloat16"):
+        VideoCrafterPipeline.from_checkpoint(files["t2v"], device="cpu", release=Release.tiny())
+
+
+def test_an_error_about_memory_keeps_none_of_it(pipes, monkeypatch):
+    """A notebook holds on to the last error, and the advice is to try again there."""
+    activations = []
+
+    def full(x, *_, **__):
+        hidden = x + 1
+        activations.append(weakref.ref(hidden))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pipes["t2v"].parts.unet, "forward", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
+        sample(pipes["t2v"])
+    assert caught.value.__cause__ is not None and activations[0]() is None
+
+
+def test_other_runtime_errors_pass_unchanged(pipes, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(pipes["t2v"].parts.unet, "forward", broken)
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        sample(pipes["t2v"])
+
+
+def test_weights_that_overflow_are_reported(pipes, monkeypatch):
+    parts = pipes["t2v"].parts
+    monkeypatch.setattr(parts.autoencoder.decoder, "forward", lambda z, *_: z[:, :3] / 0)
+    with pytest.raises(ArithmeticError, match="The pixels are not finite"):
+        sample(pipes["t2v"])
+    monkeypatch.setattr(parts.unet, "forward", lambda x, *_, **__: x * float("nan"))
+    with pytest.raises(ArithmeticError, match=r"The latents are not finite .* too large for float32"):
+        sample(pipes["t2v"])
+
+
+def test_callback_sees_every_step(pipes):
+    steps = []
+    sample(pipes["t2v"], steps=5, callback=steps.append)
+    assert [s.timestep for s in steps] == [801, 601, 401, 201, 1] and steps[0].x.shape == (1, 4, 4, 8, 16)
+
+
+def test_compiled_weights_stay_where_they_are(pipes):
+    pipe = VideoCrafterPipeline(pipes["t2v"].parts, pipes["t2v"].release, "cpu", MemoryOptions(offload="parts"))
+    with pytest.raises(ValueError, match="compiled weights cannot move"):
+        pipe.compile()
+    pipe = VideoCrafterPipeline(build_parts(Release.tiny()), Release.tiny(), "cpu")
+    pipe.compile(backend="eager").memory = MemoryOptions(offload="parts")
+    with pytest.raises(ValueError, match="the U-Net is compiled"):
+        sample(pipe)
+
+
+def test_channels_last_weights_are_the_same_weights():
+    net = build_parts(Release.tiny()).unet
+    before = [p.clone() for p in net.parameters()]
+    pipeline.channels_last_weights(net)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+    convolution = net.encoder_blocks[1]["resnet"].conv_in
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_saved_video_shows_the_frames(suffix, tmp_path):
+    frames = torch.zeros(1, 6, 3, 32, 48)
+    for i in range(6):
+        frames[0, i, i % 3, :, : 24 + 4 * i] = 1
+    path = vdmlib.save_video(frames, tmp_path / f"video.{suffix}", fps=5)
+    if suffix == "gif":
+        from PIL import Image, ImageSequence
+
+        with Image.open(path) as picture:
+            assert picture.info["duration"] == 200 and picture.info["loop"] == 0
+            shown = [torch.as_tensor(list(f.convert("RGB").tobytes())) for f in ImageSequence.Iterator(picture)]
+    else:
+        import imageio.v2
+
+        with imageio.v2.get_reader(path) as reader:
+            data = reader.get_meta_data()
+            assert (data["codec"], data["fps"], data["size"]) == ("h264", 5, (48, 32))
+            shown = [torch.tensor(f).flatten() for f in reader]
+    assert len(shown) == 6
+    for picture, frame in zip(shown, frames[0], strict=True):
+        picture = picture.reshape(32, 48, 3) / 255
+        assert (picture - frame.permute(1, 2, 0)).abs().mean() < 0.1
+
+
+def test_a_torchvision_that_does_not_fit_is_named(monkeypatch):
+    def unfit(name):
+        raise RuntimeError(f"{name} and PyTorch were compiled with different CUDA versions.")
+
+    monkeypatch.setattr(encoders, "import_module", unfit)
+    with pytest.raises(ImportError, match=r"needs the package open_clip, .*torchvision and PyTorch were"):
+        encoders.require("open_clip")
+
+
+def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, files, tmp_path):
+    def absent(name):
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(encoders, "import_module", absent)
+    for needs, use in {
+        "diffusers": lambda: build_parts(Release.tiny()),
+        "open_clip": lambda: encoders.tokenizer(encoders.TextEncoderConfig()),
+        "PIL": lambda: pipeline.read_images("x.png"),
+        "imageio_ffmpeg": lambda: vdmlib.save_video(torch.zeros(1, 3, 8, 8), tmp_path / "x.mp4"),
+        "huggingface_hub": lambda: VideoCrafterPipeline.from_checkpoint("owner/name", device="cpu"),
+    }.items():
+        with pytest.raises(ImportError, match=rf"needs the package {needs}, .*pip install 'vdmlib\[pipeline\]'\.$"):
+            use()

@@ -1,0 +1,106 @@
+"""Encoders, tokenizer and autoencoder against golden numbers of open_clip, kornia and the released code."""
+
+import pytest
+import torch
+from einops import rearrange
+from golden_numbers import case, cases, relative_error
+
+from vdmlib.released.encoders import (
+    LATENT_SCALE,
+    AutoencoderConfig,
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    autoencoder,
+    autoencoder_names,
+    decode_latents,
+    encode_pixels,
+    encode_text,
+    image_encoder,
+    prepare_image,
+    text_encoder,
+    tokenizer,
+)
+
+TOLERANCE = 5e-5
+
+
+def test_token_ids():
+    golden = case("clip", "tokens")
+    prompts, expected = golden.meta["config"]["prompts"], golden.outputs()["ids"].long()
+    result = tokenizer(TextEncoderConfig())(prompts)
+    wrong = [p for p, ours, theirs in zip(prompts, result, expected, strict=True) if not torch.equal(ours, theirs)]
+    assert not wrong and len(prompts) > 20
+
+
+@torch.no_grad()
+def test_text_encoder_is_open_clips_without_its_last_block():
+    golden = case("clip", "text/penultimate")
+    config, weights = golden.meta["config"], golden.weights()
+    encoder = text_encoder(
+        TextEncoderConfig(config["width"], config["layers"], config["heads"], config["vocab_size"])
+    ).eval()
+    last = f"transformer.resblocks.{config['layers'] - 1}."
+    left_out = {n for n in weights if n.startswith(last)} | {"text_projection", "logit_scale"}
+    encoder.load_state_dict({name: value for name, value in weights.items() if name not in left_out})
+    assert relative_error(encode_text(encoder, golden.inputs()["tokens"]), golden.outputs()["y"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_image_encoder_gives_all_tokens_of_open_clips():
+    golden = case("clip", "image/all_tokens")
+    config = golden.meta["config"]
+    encoder = image_encoder(
+        ImageEncoderConfig(
+            config["width"],
+            config["layers"],
+            config["width"] // config["head_width"],
+            config["image_size"],
+            config["patch_size"],
+        )
+    ).eval()
+    weights = {n.removeprefix("visual."): v for n, v in golden.weights().items() if n.startswith("visual.")}
+    encoder.load_state_dict({n: v for n, v in weights.items() if n != "proj" and not n.startswith("ln_post")})
+    assert relative_error(encoder(golden.inputs()["image"]), golden.outputs()["y"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("golden", [pytest.param(c, id=c.name) for c in cases("clip", "preprocess")])
+def test_pictures_are_prepared_as_released(golden):
+    result = prepare_image(golden.inputs()["image"], golden.meta["config"]["size"])
+    assert relative_error(result, golden.outputs()["y"]) < TOLERANCE
+
+
+def released_autoencoder(golden):
+    config, weights = golden.meta["config"]["ddconfig"], golden.weights()
+    sizes = AutoencoderConfig(
+        tuple(m * config["ch"] for m in config["ch_mult"]), config["num_res_blocks"], config["z_channels"]
+    )
+    vae = autoencoder(sizes).eval()
+    names = autoencoder_names(vae)
+    assert {theirs: list(shape) for theirs, shape in names.values()} == golden.meta["shapes"]
+    vae.load_state_dict({n: weights[names[n][0]].reshape(p.shape) for n, p in vae.named_parameters()})
+    return vae
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tiny", "released_topology_ch32"])
+def test_autoencoder(name):
+    golden = case("autoencoder", name)
+    vae, x, expected = released_autoencoder(golden), golden.inputs(), golden.outputs()
+    distribution = vae.encode(x["image"]).latent_dist
+    for field in ("mean", "logvar", "std"):
+        assert relative_error(getattr(distribution, field), expected[field]) < TOLERANCE
+    mean = encode_pixels(vae, rearrange(x["image"], "f c h w -> 1 f c h w"))
+    assert relative_error(mean, LATENT_SCALE * rearrange(expected["mean"], "f c h w -> 1 f c h w")) < TOLERANCE
+    assert relative_error(vae.decode(x["z"]).sample, expected["decoded"]) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames_at_once", [None, 1])
+def test_latents_to_pixels_and_back(frames_at_once):
+    golden = case("ddim", "latents_to_pixels")
+    vae, x, expected = released_autoencoder(golden), golden.inputs(), golden.outputs()
+    pixels = decode_latents(vae, rearrange(x["z"], "b c f h w -> b f c h w"), frames_at_once)
+    assert relative_error(rearrange(pixels, "b f c h w -> b c f h w"), expected["pixels"]) < TOLERANCE
+    first = rearrange(expected["pixels"][:, :, :1], "b c f h w -> b f c h w")
+    latent = encode_pixels(vae, first, rearrange(x["noise"], "b c h w -> b 1 c h w"))
+    assert relative_error(rearrange(latent, "b 1 c h w -> b c h w"), expected["latent_of_frame0"]) < TOLERANCE

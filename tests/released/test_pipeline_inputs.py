@@ -1,0 +1,188 @@
+"""Bad inputs to the pipeline: each ends in one clear sentence and the right kind of exception, before any work."""
+
+import numpy as np
+import pytest
+import torch
+
+import vdmlib
+from vdmlib.released.synthetic import synthetic_weights, write
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+PICTURE = torch.full((3, 20, 30), 0.5)
+
+
+@pytest.fixture(scope="module")
+def pipes():
+    releases = {kind: vdmlib.Release.tiny(kind) for kind in ("t2v", "i2v")}
+    return {
+        k: vdmlib.VideoCrafterPipeline(vdmlib.released.releases.build_parts(r), r, "cpu") for k, r in releases.items()
+    }
+
+
+CALLS = {
+    "no prompt": ("t2v", dict(prompt=None), TypeError, "prompt is None"),
+    "number as prompt": ("t2v", dict(prompt=5), TypeError, "prompt is 5"),
+    "bytes as prompt": ("t2v", dict(prompt=b"a cat"), TypeError, "pass a string"),
+    "no prompts in the list": ("t2v", dict(prompt=[]), TypeError, r"prompt is \[\]"),
+    "numbers among the prompts": ("t2v", dict(prompt=["a cat", 3]), TypeError, "with one string for each video"),
+    "no negative prompt": ("t2v", dict(negative_prompt=None), TypeError, "negative_prompt is None"),
+    "a list of negative prompts": ("t2v", dict(negative_prompt=["a"]), TypeError, "one string for all videos"),
+    "a picture for text to video": ("t2v", dict(image=PICTURE), ValueError, "leave it out"),
+    "no picture for image to video": ("i2v", dict(), ValueError, "image is None"),
+    "three pictures for one prompt": ("i2v", dict(image=torch.zeros(3, 3, 8, 8)), ValueError, "3 images .* 1 prompts"),
+    "a missing picture": ("i2v", dict(image="nowhere.png"), FileNotFoundError, r"no picture nowhere\.png"),
+    "a folder as picture": ("i2v", dict(image="."), FileNotFoundError, "no picture"),
+    "a number as picture": ("i2v", dict(image=7), TypeError, "image is a int"),
+    "a list as picture": ("i2v", dict(image=[[1, 2], [3, 4]]), TypeError, "image is a list"),
+    "a picture without colours": ("i2v", dict(image=torch.zeros(20, 30)), ValueError, r"shape \(20, 30\)"),
+    "a picture with four colours": ("i2v", dict(image=torch.zeros(4, 20, 30)), ValueError, r"shape \(1, 4, 20, 30\)"),
+    "an empty picture": ("i2v", dict(image=torch.zeros(3, 0, 30)), ValueError, "2 pixels or more"),
+    "a picture of one pixel": ("i2v", dict(image=torch.zeros(3, 1, 1)), ValueError, "2 pixels or more"),
+    "a picture with NaN": ("i2v", dict(image=PICTURE * float("nan")), ValueError, "fractions in 0 ... 1"),
+    "a picture from 0 to 255": ("i2v", dict(image=PICTURE * 255), ValueError, "to 128: pass fractions"),
+    "a picture from -1 to 1": ("i2v", dict(image=PICTURE - 1), ValueError, "fractions in 0 ... 1"),
+    "a picture of whole numbers": ("i2v", dict(image=torch.ones(3, 8, 8).long()), ValueError, "image is int64"),
+    "an array of fractions": ("i2v", dict(image=np.zeros((8, 8, 3))), ValueError, "of float64: pass bytes"),
+    "an array of words": ("i2v", dict(image=np.array(["a", "b"])), ValueError, "image is an array .*: pass bytes"),
+    "an array with colours first": ("i2v", dict(image=np.zeros((3, 8, 8), np.uint8)), ValueError, "pass bytes"),
+    "fps of zero": ("t2v", dict(fps=0), ValueError, "fps is 0"),
+    "negative fps": ("t2v", dict(fps=-8), ValueError, "fps is -8"),
+    "endless fps": ("t2v", dict(fps=float("inf")), ValueError, "fps is inf"),
+    "fps in words": ("t2v", dict(fps="24"), ValueError, "fps is '24'"),
+    "no steps": ("t2v", dict(steps=0), ValueError, "steps is 0"),
+    "30 steps": ("t2v", dict(steps=30), ValueError, "steps is 30, but must divide 1000: use 10"),
+    "too many steps": ("t2v", dict(steps=2000), ValueError, "steps is 2000"),
+    "half a step": ("t2v", dict(steps=2.5), ValueError, "a whole number"),
+    "steps as a truth value": ("t2v", dict(steps=True), ValueError, "steps is True"),
+    "guidance of NaN": ("t2v", dict(guidance_scale=float("nan")), ValueError, "guidance_scale is nan"),
+    "negative guidance": ("t2v", dict(guidance_scale=-1), ValueError, "guidance_scale is -1"),
+    "no guidance": ("t2v", dict(guidance_scale=None), ValueError, "guidance_scale is None"),
+    "eta above one": ("t2v", dict(eta=1.5), ValueError, "eta is 1.5: use a number from 0 to 1"),
+    "eta below zero": ("t2v", dict(eta=-0.1), ValueError, "eta is -0.1"),
+    "negative seed": ("t2v", dict(seed=-1), ValueError, "seed is -1"),
+    "seed in words": ("t2v", dict(seed="lucky"), ValueError, "seed is 'lucky'"),
+    "seed beyond 63 bits": ("t2v", dict(seed=2**64), ValueError, "seed is 18446744073709551616"),
+    "no frames": ("t2v", dict(frames=0), ValueError, "frames is 0"),
+    "negative frames": ("t2v", dict(frames=-16), ValueError, "frames is -16"),
+    "height no multiple of 64": ("t2v", dict(height=300), ValueError, "height is 300.*: 320 fits"),
+    "width no multiple of 64": ("t2v", dict(width=500), ValueError, "width is 500.*: 512 fits"),
+    "no height": ("t2v", dict(height=0), ValueError, "height is 0"),
+    "width in words": ("t2v", dict(width="512"), ValueError, "width is '512'"),
+    "height beyond reason": ("t2v", dict(height=64000), ValueError, "height is 64000"),
+}
+
+
+def one_sentence(error: Exception) -> None:
+    message = str(error)
+    assert "\n" not in message and 30 < len(message) < 400, message
+    assert message[-1] in ".)" and ": " in message, message
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_call(case, pipes, monkeypatch):
+    kind, changes, kind_of_error, expected = CALLS[case]
+
+    def ran(*_, **__):
+        raise AssertionError("work began")
+
+    monkeypatch.setattr(pipes[kind], "_contexts", ran)
+    with pytest.raises(kind_of_error, match=expected) as caught:
+        pipes[kind](**{"prompt": "a cat", "progress": False, **changes})
+    one_sentence(caught.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("inputs") / "model.ckpt", synthetic_weights(vdmlib.Release.tiny()))
+
+
+LOADS = {
+    "unknown kind": (dict(kind="v2v"), ValueError, "kind is 'v2v'"),
+    "kind of another release": (dict(kind="i2v"), ValueError, "pass the same"),
+    "unknown device": (dict(device="gpu"), ValueError, "device is 'gpu'"),
+    "a number as device": (dict(device=1.5), ValueError, "device is '1.5'"),
+    "no such GPU": (dict(device="cuda:7"), ValueError, "device is 'cuda:7'"),
+    "unknown dtype": (dict(dtype="half"), ValueError, "dtype is 'half': use float32, float16, bfloat16"),
+    "whole numbers as dtype": (dict(dtype=torch.int8), ValueError, r"dtype is torch\.int8"),
+    "a number as dtype": (dict(dtype=16), ValueError, "dtype is 16"),
+}
+
+
+@pytest.mark.parametrize("case", LOADS)
+def test_load(case, checkpoint):
+    changes, kind_of_error, expected = LOADS[case]
+    given = {"kind": "t2v", "device": "cpu", "release": vdmlib.Release.tiny(), **changes}
+    with pytest.raises(kind_of_error, match=expected) as caught:
+        vdmlib.VideoCrafterPipeline.from_checkpoint(checkpoint, **given)
+    one_sentence(caught.value)
+
+
+def test_bfloat16_on_a_card_without_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    with pytest.raises(ValueError, match=r"Tesla T4 has none: use float16\.") as caught:
+        vdmlib.devices.choose_dtype("bfloat16", torch.device("cuda"))
+    one_sentence(caught.value)
+
+
+OPTIONS = {
+    "no frames to decode": (dict(decode_frames=0), "decode_frames is 0"),
+    "half a frame": (dict(decode_frames=0.5), "decode_frames is 0.5"),
+    "unknown offload": (dict(offload="disk"), "offload is 'disk': use None, 'parts' or 'blocks'"),
+    "guidance in words": (dict(guidance_in_one_batch="no"), "guidance_in_one_batch is 'no': use True or False"),
+    "a number for slicing": (dict(sliced_attention=2), "sliced_attention is 2"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_memory_options(case):
+    changes, expected = OPTIONS[case]
+    with pytest.raises(ValueError, match=expected) as caught:
+        vdmlib.MemoryOptions(**changes)
+    one_sentence(caught.value)
+
+
+VIDEO = torch.zeros(4, 3, 16, 16)
+SAVES = {
+    "unknown ending": (VIDEO, dict(path="video.avi"), ValueError, r"ends in '\.avi': use \.mp4 or \.gif"),
+    "no ending": (VIDEO, dict(path="video"), ValueError, "ends in ''"),
+    "no such folder": (VIDEO, dict(path="nowhere/video.mp4"), FileNotFoundError, "no folder nowhere"),
+    "two videos": (torch.zeros(2, 4, 3, 16, 16), dict(), ValueError, r"pick it with \[i\]"),
+    "an array": (VIDEO.numpy(), dict(), TypeError, "frames is a ndarray: pass a tensor"),
+    "no frames": (torch.zeros(0, 3, 16, 16), dict(), ValueError, r"shape \(0, 3, 16, 16\)"),
+    "channels last": (torch.zeros(4, 16, 16, 3), dict(), ValueError, r"shape \(4, 16, 16, 3\)"),
+    "fps of zero": (VIDEO, dict(fps=0), ValueError, "fps is 0"),
+    "odd sides as mp4": (torch.zeros(4, 3, 15, 16), dict(path="video.mp4"), ValueError, "use even sides"),
+}
+
+
+@pytest.mark.parametrize("case", SAVES)
+def test_save_video(case, tmp_path, monkeypatch):
+    frames, changes, kind_of_error, expected = SAVES[case]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind_of_error, match=expected) as caught:
+        vdmlib.save_video(frames, **{"path": "video.gif", **changes})
+    one_sentence(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_picture(pipes, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_text("not a picture")
+    with pytest.raises(ValueError, match=r"picture\.png is no picture that can be read") as caught:
+        pipes["i2v"]("a cat", image=path)
+    one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("form", ["path", "pillow", "bytes", "backwards", "tensor"])
+def test_every_form_of_the_same_picture_is_read_alike(form, tmp_path):
+    from PIL import Image
+
+    pixels = (torch.arange(6 * 5 * 3).reshape(6, 5, 3) * 2).to(torch.uint8).numpy()
+    picture, path = Image.fromarray(pixels), tmp_path / "picture.png"
+    picture.save(path)
+    tensor = torch.as_tensor(pixels).permute(2, 0, 1) / 255
+    backwards = np.ascontiguousarray(pixels[..., ::-1])[..., ::-1]  # As from a library that has blue first.
+    given = {"path": str(path), "pillow": picture, "bytes": pixels, "backwards": backwards, "tensor": tensor}[form]
+    assert torch.equal(vdmlib.media.read_images(given), tensor[None])

@@ -1,0 +1,130 @@
+"""The judge is right about clips whose truth is known, and notices what is wrong."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from vdmlib.small import data, judge
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return data.MovingDigits("test", "all", seed=3).batch(range(120))
+
+
+def test_direction_speed_and_colour_of_real_clips_are_all_right(clips):
+    right = judge.right_answers(judge.DigitClassifier(), clips.video, clips.prompts)
+    for name in ("direction", "speed", "colour"):
+        assert right[name].all(), name
+
+
+def test_velocity_is_measured_to_a_tenth_of_a_pixel(clips):
+    wanted = torch.tensor([p.velocity for p in clips.prompts])
+    torch.testing.assert_close(judge.velocity(clips.video), wanted, atol=0.12, rtol=0)
+
+
+@pytest.mark.parametrize("condition", ["direction", "speed", "fps", "colour"])
+def test_a_wrong_prompt_is_noticed(clips, condition):
+    wrong = judge.wrong_prompts(clips.prompts, condition)
+    right = judge.right_answers(judge.DigitClassifier(), clips.video, wrong)
+    assert not right["speed" if condition == "fps" else condition].any()
+
+
+def test_noise_and_blur_do_not_change_the_closed_forms(clips):
+    generator = torch.Generator().manual_seed(0)
+    video = clips.video + 0.05 * torch.randn(clips.video.shape, generator=generator)
+    right = judge.right_answers(judge.DigitClassifier(), video, clips.prompts)
+    for name in ("direction", "speed", "colour"):
+        assert right[name].float().mean() > 0.97, name
+
+
+def test_a_few_steps_teach_the_classifier_digits(clips):
+    torch.manual_seed(0)
+    net = judge.DigitClassifier().train()
+    glyphs = judge.aligned_glyphs(data.MovingDigits().batch(range(600)).video[:, :1])
+    labels = torch.tensor([p.digit for p in data.MovingDigits().batch(range(600)).prompts])
+    optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(glyphs), labels).backward()
+        optimizer.step()
+    digits = torch.tensor([p.digit for p in clips.prompts])
+    assert (judge.predict_digits(net.eval(), clips.video) == digits).float().mean() > 0.7
+
+
+def test_aligned_glyphs_do_not_depend_on_place_and_colour():
+    glyph = data.handwriting("test")[4, :1]
+    a = judge.aligned_glyphs(data.render(glyph, [data.Prompt(4, "red", "left", "slowly")]))
+    b = judge.aligned_glyphs(data.render(glyph, [data.Prompt(4, "blue", "up", "slowly")]))
+    assert judge.correlation(a, b).min() > 0.98
+    other = judge.aligned_glyphs(data.render(data.handwriting("test")[1, :1], [data.Prompt(1, "red")]))
+    assert judge.correlation(a, other).max() < 0.8
+
+
+def test_drift_is_seen(clips):
+    """Clips whose last frame shows another handwriting."""
+    first, last = judge.ends(clips.video)
+    steady = judge.correlation(first, last)
+    changed = clips.video.clone()
+    changed[:, -1] = clips.video.roll(1, 0)[:, -1]
+    assert steady.mean() > 0.95 > judge.correlation(*judge.ends(changed)).mean() + 0.2
+
+
+def test_frechet_distance_of_known_normal_distributions():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(20_000, 3, generator=generator)
+    assert judge.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert judge.frechet_distance(a, a + 2) == pytest.approx(12, rel=0.03)  # |2|² in three dimensions
+    assert judge.frechet_distance(a, 3 * a) == pytest.approx(12, rel=0.03)  # 3 (3 − 1)²
+    with pytest.raises(ValueError, match="more points than dimensions"):
+        judge.frechet_distance(a[:3], a)
+
+
+def test_only_a_network_that_uses_a_condition_loses_by_a_wrong_one(clips):
+    """Two oracles: one that is told the whole truth by its condition, one that is blind to it."""
+
+    class Identity(nn.Module):
+        def encode(self, video):
+            return video
+
+    schedule = replace(__import__("vdmlib").NoiseSchedule.cosine(), prediction="v")
+    some = clips[:8]
+    glyphs = some.glyphs
+
+    def oracle(noisy, t, tokens, fps, first_frame):
+        prompts = []
+        for row, rate in zip(tokens, fps, strict=True):
+            words = [data.VOCABULARY[i] for i in row]
+            moving = words[2] != data.PADDING
+            prompts.append(
+                data.Prompt(int(words[2]), words[1], words[4], words[5], int(rate)) if moving else data.Prompt(0, "red")
+            )
+        x0 = data.render(glyphs, prompts)
+        signal, sigma = schedule.coefficients(t, x0)
+        return schedule.target(x0, (noisy - signal * x0) / sigma, t)
+
+    def blind(noisy, t, tokens, fps, first_frame):
+        return torch.zeros_like(noisy)
+
+    seen = judge.wrong_condition_losses(oracle, Identity(), schedule, some, timesteps=(500,))
+    assert seen["correct"][500] < 1e-8
+    for condition in ("colour", "direction", "speed", "fps", "caption", "frames"):
+        assert seen[condition][500] > 1e-3, condition
+    assert seen["digit"][500] < 1e-8  # this oracle draws the true handwriting whatever digit is asked for
+    unseen = judge.wrong_condition_losses(blind, Identity(), schedule, some, timesteps=(500,))
+    assert len({round(row[500], 6) for name, row in unseen.items() if name != "frames"}) == 1
+
+
+def test_handwriting_is_recognised_in_image_to_video(clips):
+    kept = judge.kept_handwriting(clips.video, clips.video[:, 0])
+    assert kept["given"] > 0.95 > kept["another"] + 0.2
+
+
+def test_the_whole_verdict_on_real_clips_is_the_ceiling(clips):
+    verdict = judge.judge(judge.DigitClassifier().eval(), clips.video, clips.prompts, clips.video)
+    assert (verdict.direction, verdict.speed, verdict.colour, verdict.clips) == (1.0, 1.0, 1.0, len(clips))
+    assert verdict.everything == pytest.approx(verdict.digit)
+    assert verdict.frechet == pytest.approx(0, abs=1e-3) and verdict.glyph_similarity > 0.95
+    assert "| real |" in judge.verdict_table({"real": verdict})

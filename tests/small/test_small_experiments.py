@@ -1,0 +1,83 @@
+"""The comparisons of chapter 9: the tool that makes them, and what it has measured."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import small_experiments as experiments
+import torch
+from torch import nn
+
+from vdmlib import small
+from vdmlib.small import data
+
+TINY = small.small_unet(channel_multipliers=(1,), attention_factors=())
+
+
+def test_digits_anywhere_are_the_same_clips_moved_around_the_edges():
+    numbers = range(6)
+    clips, moved = data.MovingDigits().batch(numbers), experiments.DigitsAnywhere().batch(numbers)
+    assert moved.prompts == clips.prompts and not torch.equal(moved.video, clips.video)
+    # The spectrum's absolute values do not change when a picture is moved around.
+    spectrum, other = (torch.fft.rfft2(c.video).abs() for c in (clips, moved))
+    torch.testing.assert_close(other, spectrum, atol=1e-3, rtol=1e-3)
+    assert torch.equal(experiments.DigitsAnywhere().batch([3]).video[0], moved.video[3])
+
+
+class Peer(nn.Module):
+    """Stands for Unet3D: its axis order, its arguments, and what it makes of the condition."""
+
+    def __init__(self, dim, cond_dim, channels, dim_mults):
+        super().__init__()
+        self.shape = (channels, cond_dim)
+
+    def forward(self, x, time, cond):
+        assert (x.shape[1], cond.shape[1]) == self.shape and len(time) == len(x)
+        return x + cond.mean(dim=1)[:, None, None, None, None]
+
+
+def test_the_other_network_is_called_in_its_axis_order_and_samples_like_ours(monkeypatch):
+    monkeypatch.setitem(experiments.sys.modules, "video_diffusion_pytorch", SimpleNamespace(Unet3D=Peer))
+    model = experiments.PeerModel(small.small_unet()).eval()
+    x, t = torch.randn(2, 8, 8, 4, 4), torch.tensor([3, 4])
+    tokens, fps = data.tokenize(["a red 7", "a blue 1"]), torch.tensor([10.0, 16.0])
+    out = model(x, t, tokens, fps)
+    assert out.shape == x.shape and not torch.equal(out - x, (model(x, t, tokens.flip(0), fps)) - x)
+    assert not torch.equal(out, model(x, t, tokens, fps.flip(0)))
+    clip = small.generate(model, small.load_autoencoder(), tokens, fps, steps=2)
+    assert clip.shape == (2, 8, 3, 64, 64)
+
+
+def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "RUNS", {"tiny run": experiments.Run("A test.", TINY)})
+    monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
+    path = tmp_path / "experiments.json"
+    path.write_text(json.dumps({"runs": {"another": {}}}))
+    command = ["--steps", "2", "--json", str(path), "--folder", str(tmp_path)]
+    with pytest.raises(SystemExit, match="run again"):
+        experiments.main([*command, "--stop-after", "0"])
+    experiments.main(command)
+    card = small.read_card("experiments", tmp_path)
+    assert card["threads"] == 1 and list(card["runs"]) == ["another", "tiny run"]
+    run = card["runs"]["tiny run"]
+    assert run["steps"] == 2 and run["seconds_per_step"] > 0 and run["seconds_per_clip"] > 0
+    assert run["log"][-1].keys() == {"step", "loss", "correct 800"} and run["log"][-1]["correct 800"] == 0.33333
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(experiments.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install"):
+        experiments.main(["--only", experiments.PEER])
+
+
+def test_the_shipped_numbers_are_those_of_the_runs():
+    card = small.read_card("experiments")
+    assert list(card["runs"]) == list(experiments.RUNS)
+    assert (small.WEIGHTS / "experiments.json").stat().st_size < 40_000
+    steps = {tuple(row["step"] for row in run["log"]) for run in card["runs"].values()}
+    assert len(steps) == 1, "all runs are equally long"
+    for name, run in card["runs"].items():
+        assert run["about"] == experiments.RUNS[name].about
+        assert run["log"][-1]["step"] == run["steps"]
+        for condition in ("correct", "digit", "colour", "direction", "speed", "fps", "caption", "frames"):
+            assert {f"{condition} 800", f"{condition} 950"} <= run["log"][-1].keys(), name

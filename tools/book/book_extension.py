@@ -1,0 +1,137 @@
+"""Sphinx extension: what the theme and its companions need to be quiet, offline and accessible.
+
+Each entry of `CORRECTIONS` is one fault of a page as Jupyter Book writes it; tests/book/test_book.py sees them
+come back if an entry is taken away.
+"""
+
+import ast
+import functools
+import html
+import re
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+from sphinx.jinja2glue import BuiltinTemplateLoader
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
+LIBRARY = Path(__file__).resolve().parents[2] / "vdmlib"
+
+CORRECTIONS = [
+    # Icons come from a font in the style sheet. This script replaces them by drawings, 1.5 MB a page, and
+    # takes away the elements that the Play widget holds on to.
+    (r'<script [^>]*src="[^"]*scripts/fontawesome\.js[^"]*"></script>', ""),
+    # The front page is called what the book is called.
+    (r"<title>([^<]+) &#8212; \1</title>", r"<title>\1</title>"),
+    # A name has to contain the words that are seen.
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"[^>]*>', r"\1>"),
+    # The side bar is a part of the page with a name.
+    (r'(<div id="pst-primary-sidebar")', r'\1 role="complementary" aria-label="Book"'),
+    # Roles that are deprecated, on elements that must not have them.
+    (r' role="doc-(?:backlink|biblioentry|noteref)"', ""),
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    # The parameters of a long signature are no list of definitions.
+    (
+        r'<dl>\s*((?:<dd><em class="sig-param">(?:(?!</dd>).)*</dd>\s*)+)</dl>',
+        lambda found: f'<div class="sig-params">{found[1].replace("dd>", "div>")}</div>',
+    ),
+    # An empty corner of a table is no heading.
+    (r"<th( [^>]*)?>\s*(?:<p>\s*</p>\s*)?</th>", r"<td\1></td>"),
+]
+CORRECTIONS = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in CORRECTIONS]
+
+
+class CorrectedTemplates(BuiltinTemplateLoader):
+    """Renders the theme's templates, then corrects what they write."""
+
+    def render(self, template: str, context: dict) -> str:
+        page = super().render(template, context)
+        for pattern, replacement in CORRECTIONS:
+            page = pattern.sub(replacement, page)
+        return page
+
+
+class DescribeWidgets(SphinxPostTransform):
+    """Hand a cell's text alternative to the widgets it shows, as myst-nb does for its pictures.
+
+    The pictures of a widget are made in the browser, where book.js takes their text from `data-alt`.
+    """
+
+    default_priority = 900
+
+    def run(self, **kwargs) -> None:
+        for cell in self.document.findall(nodes.container):
+            alt = cell.get("cell_metadata", {}).get("mystnb", {}).get("image", {}).get("alt")
+            for view in cell.findall(nodes.raw) if alt else ():
+                if "application/vnd.jupyter.widget-view+json" in view.astext():
+                    text = f'<div data-alt="{html.escape(alt)}">{view.astext()}</div>'
+                    view.children = [nodes.Text(text)]
+
+
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Remove sphinx-thebe's scripts: they are added twice, which fails, and the book starts no kernels."""
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if "thebe" not in str(script).lower()
+        and "thebe" not in (getattr(script, "attributes", {}).get("body") or "").lower()
+    ]
+
+
+def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Complete the reference page: a section for every module of the library, in the order of the chapters."""
+    if docname != "book/api":
+        return
+    for module in sorted(LIBRARY.glob("**/*.py"), key=_first_chapter):
+        name = ".".join(module.relative_to(LIBRARY.parent).with_suffix("").parts)
+        if not module.stem.startswith("_") or name == "vdmlib.viz.__init__":
+            name = name.removesuffix(".__init__")
+            source[0] += (
+                f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :undoc-members:\n```\n"
+            )
+
+
+def _first_chapter(module: Path) -> tuple[int, str]:
+    """A module's docstring names its chapters in its first line, as in "(chapters 6 and 7)"."""
+    line = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))).splitlines()[0]
+    chapters = re.search(r"\(chapters? (\d+)", line)
+    return int(chapters[1]) if chapters else 99, module.stem
+
+
+def skip_values(app: Sphinx, what: str, name: str, member, skip: bool, options) -> bool | None:
+    """Leave values out of the reference: the docstring of their class or module says what they mean."""
+    described = (type, property, classmethod, staticmethod, functools.cached_property)
+    return None if callable(member) or isinstance(member, described) else True
+
+
+def find_in_library(app: Sphinx, env, node, contnode):
+    """Resolve a name as a reader of the library writes it: `UNet3D` or `vdmlib.UNet3D`, wherever it is defined.
+
+    Names of Python's own library stay as they are.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    if node["reftarget"].split(".")[0] in sys.stdlib_module_names:
+        return contnode
+    ending = "." + node["reftarget"].removeprefix("vdmlib.")
+    domain = env.get_domain("py")
+    found = [(name, entry) for name, entry in domain.objects.items() if name.endswith(ending) and not entry.aliased]
+    if len(found) != 1:
+        return None
+    name, entry = found[0]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_post_transform(DescribeWidgets)
+    app.connect("source-read", list_modules)
+    app.connect("autodoc-skip-member", skip_values)
+    app.connect("missing-reference", find_in_library)
+    # Napoleon reads "Whether it is so: a tenth are." in the docstring of a property as a type and its description.
+    GoogleDocstring._parse_attribute_docstring = lambda self: list(self._consume_to_end())
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,99 @@
+"""Fetch the files of other projects that the book and its tests carry, so that neither needs the network.
+
+Needs npm. Each package is taken at the version named here; only the listed files and the licence are kept.
+"""
+
+import argparse
+import filecmp
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = Path("book/_static/vendor")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package: what is kept of it (glob patterns under `source`) and where it is put."""
+
+    name: str
+    version: str
+    licence: str
+    target: Path
+    source: str
+    patterns: tuple[str, ...]
+
+
+def font(name: str, version: str) -> Package:
+    """The latin and greek parts of one open font."""
+    kept = tuple(f"{name}-{part}-wght-{style}.woff2" for part in ("latin", "greek") for style in ("normal", "italic"))
+    return Package(f"@fontsource-variable/{name}", version, "OFL-1.1", STATIC / "fonts" / name, "files", kept)
+
+
+PACKAGES = (
+    Package(
+        "mathjax", "3.2.2", "Apache-2.0", STATIC / "mathjax", "es5",
+        ("tex-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff"),
+    ),
+    Package(
+        "@jupyter-widgets/html-manager", "1.0.14", "BSD-3-Clause", STATIC / "html-manager", "dist",
+        ("embed.js", "embed.js.LICENSE.txt", "*.woff2"),
+    ),
+    font("source-serif-4", "5.3.1"),
+    font("source-sans-3", "5.3.0"),
+    font("source-code-pro", "5.3.0"),
+    Package("axe-core", "4.14.1", "MPL-2.0", Path("tests/vendor/axe-core"), ".", ("axe.min.js",)),
+)  # fmt: skip
+
+
+def fetch(package: Package, folder: Path) -> Path:
+    """Download and unpack a package; returns the folder that holds its files."""
+    folder.mkdir(parents=True)
+    subprocess.run(
+        ["npm", "pack", "--silent", f"{package.name}@{package.version}"], cwd=folder, check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    archive = next(folder.glob("*.tgz"))
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / "package"
+
+
+def kept_files(package: Package, unpacked: Path) -> dict[Path, Path]:
+    """Path in the repository to path in the unpacked package, for every file that is kept."""
+    base = unpacked / package.source
+    files = {}
+    for pattern in package.patterns:
+        matches = sorted(base.glob(pattern))
+        if not matches:
+            raise SystemExit(f"{package.name}@{package.version} holds no {package.source}/{pattern}")
+        files.update({package.target / path.relative_to(base): path for path in matches})
+    files[package.target / "LICENSE"] = next(unpacked.glob("LICENSE*"))
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
+    arguments = parser.parse_args()
+    different = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, package in enumerate(PACKAGES):
+            for target, source in kept_files(package, fetch(package, Path(scratch, str(number)))).items():
+                target = ROOT / target
+                if arguments.check:
+                    if not target.exists() or not filecmp.cmp(source, target, shallow=False):
+                        different.append(str(target.relative_to(ROOT)))
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+    if different:
+        raise SystemExit("not as published: " + ", ".join(different))
+
+
+if __name__ == "__main__":
+    main()

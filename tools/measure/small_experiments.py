@@ -1,0 +1,201 @@
+"""Train the comparisons of chapter 9 and write what they measured into ``vdmlib/small/shipped/experiments.json``.
+
+All runs have the same loss, batches, noise, learning rates and number of steps, and differ in what their names say. A
+run that was stopped goes on when the same command is given again. When all chosen runs are finished, a training step
+and the sampling of a clip are timed, in turns, in seconds of one thread's processor time.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from vdmlib import UNet3DConfig, small
+from vdmlib.embeddings import EmbeddingMLP, sinusoidal_embedding
+from vdmlib.small import data, training
+from vdmlib.small.stages import CONFIGS, DenoiserStage, TrainingConfig
+
+ABOUT = (
+    "Runs with the same loss, batches, noise, learning rates and number of steps. In a log, 'direction 800' is the "
+    "loss on 48 held-out clips at noise level 800 with the direction made wrong, 'correct 800' with all of it right. "
+    "Seconds are processor time of one thread, of a training step of 8 clips and of a clip in 25 guided DDIM steps."
+)
+PEER = "video-diffusion-pytorch"
+PEER_CHANNELS = 42  # the width at which it has about as many parameters as small_unet()
+
+
+class DigitsAnywhere(data.MovingDigits):
+    """The same clips, each moved to a random place; the picture wraps around at its edges.
+
+    In every frame every place is as likely as any other: no frame by itself tells which way the digit goes.
+    """
+
+    def batch(self, indices: Sequence[int]) -> data.Clips:
+        clips = super().batch(indices)
+        moved = []
+        for index, video in zip(indices, clips.video, strict=True):
+            generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index * 7919 + 2)
+            place = torch.randint(self.size, (2,), generator=generator).tolist()
+            moved.append(video.roll(place, dims=(-2, -1)))
+        return replace(clips, video=torch.stack(moved))
+
+
+class PeerUNet(nn.Module):
+    """``Unet3D`` of video-diffusion-pytorch, called like :class:`vdmlib.UNet3D`.
+
+    Its condition is one vector: here the mean of the text tokens, as the package makes it of BERT's tokens, plus the
+    embedded frame rate.
+    """
+
+    def __init__(self, channels: int = PEER_CHANNELS):
+        super().__init__()
+        # Torchvision serves the package's data loader only, and need not be installed.
+        sys.modules.setdefault("torchvision", MagicMock())
+        from video_diffusion_pytorch import Unet3D
+
+        self.config = small.small_unet()
+        width = self.config.context_channels
+        self.fps_mlp = EmbeddingMLP(width, width)
+        self.unet = Unet3D(channels, cond_dim=width, channels=self.config.in_channels, dim_mults=(1, 2))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b f c h w"],
+        timesteps: Num[Tensor, "b"],
+        context: Float[Tensor, "b n d"],
+        fps: Num[Tensor, "b"],
+    ) -> Float[Tensor, "b f c h w"]:
+        condition = context.mean(dim=1) + self.fps_mlp(sinusoidal_embedding(fps, context.shape[-1]))
+        predicted = self.unet(rearrange(x, "b f c h w -> b c f h w"), timesteps, cond=condition)
+        return rearrange(predicted, "b c f h w -> b f c h w")
+
+
+class PeerModel(small.VideoModel):
+    """:class:`PeerUNet` with the same text encoder as ours."""
+
+    def __init__(self, config: UNet3DConfig):
+        nn.Module.__init__(self)
+        self.text_encoder = small.TextEncoder(config.context_channels)
+        self.image_encoder, self.unet = None, PeerUNet()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, in one sentence; without ``model`` the book's, with ``unet``."""
+
+    about: str
+    unet: UNet3DConfig = field(default_factory=small.small_unet)
+    model: Callable[[UNet3DConfig], nn.Module] | None = None
+    clips: type[data.MovingDigits] = data.MovingDigits
+
+
+RUNS = {
+    "text in time": Run("The book's small model: text cross-attention in the spatial and the temporal transformers."),
+    "text in space only": Run(
+        "The released models' arrangement: text in the spatial transformers only, and temporal transformers that "
+        "attend over time twice.",
+        unet=small.small_unet(temporal_cross_attention=False),
+    ),
+    "starts anywhere": Run(
+        "The book's small model on clips that start at a random place, the picture wrapping around at its edges, so "
+        "that no single frame tells which way the digit goes; the autoencoder, trained on clips that start in the "
+        "middle, blurs what lies across an edge.",
+        clips=DigitsAnywhere,
+    ),
+    PEER: Run(
+        f"Unet3D of the package {PEER} with its own defaults at two levels of {PEER_CHANNELS} and "
+        f"{2 * PEER_CHANNELS} channels, which is about as many parameters; its condition is the mean of the text "
+        "tokens plus the embedded frame rate.",
+        model=PeerModel,
+    ),
+}
+
+
+class Experiment(DenoiserStage):
+    """The text-to-video stage with the model and the clips of a run, and without sample sheets."""
+
+    def __init__(self, config: TrainingConfig, run: Run):
+        torch.manual_seed(config.seed)
+        super().__init__(config)
+        if run.model is not None:
+            self.trained = run.model(config.unet)
+        self.clips = run.clips("train", seed=config.seed)
+        self.held_out = run.clips("test", combinations="all", seed=1)
+
+    def sheet(self, trained: nn.Module) -> None:
+        return None
+
+
+def config_of(run: Run, steps: int) -> TrainingConfig:
+    return replace(CONFIGS["t2v"], unet=run.unet, steps=steps, decay=0.25, sample_every=200)
+
+
+def measure(run: Run) -> tuple[float, float]:
+    """Processor seconds of a training step and of sampling a clip, each the median of a few."""
+    config = config_of(run, steps=12)
+    stage, steps, clips = Experiment(config, run), [], []
+    stage.report = lambda trained: {}
+    training.train(config, None, "cpu", False, stage, callback=lambda *_: steps.append(time.process_time()))
+    clip = stage.eval().held_out.batch([0])
+    for _ in range(4):
+        clips.append(time.process_time())
+        small.generate(stage.trained, stage.autoencoder, clip.tokens, clip.fps, steps=25)
+    return tuple(statistics.median(b - a for a, b in itertools.pairwise(ticks)) for ticks in (steps, clips))
+
+
+def main(arguments: Sequence[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(RUNS), metavar="NAME", help=f"one of: {', '.join(RUNS)}")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of each run (default: 1000)")
+    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
+    parser.add_argument("--json", type=Path, default=small.model.WEIGHTS / "experiments.json", help="what to write")
+    parser.add_argument("--folder", type=Path, default=Path("runs/experiments"), help="checkpoints go here")
+    options = parser.parse_args(arguments)
+    names = [options.only] if options.only else list(RUNS)
+    if PEER in names and not importlib.util.find_spec("video_diffusion_pytorch"):
+        sys.exit(f"error: {PEER} is missing: pip install --no-deps {PEER} einops-exts rotary-embedding-torch")
+    torch.set_num_threads(1)
+
+    began, results = time.monotonic(), {}
+    for name in names:
+        left = None if options.stop_after is None else options.stop_after - (time.monotonic() - began)
+        stage, folder = Experiment(config_of(RUNS[name], options.steps), RUNS[name]), options.folder / name
+        results[name] = training.train(stage.config, folder, "cpu", stage=stage, stop_after=left)
+        if not results[name].finished:
+            sys.exit(f"{name}: not finished yet; run again to go on")
+    # In turns, so that a slow moment of the machine hits all of them alike.
+    turns = [{name: measure(RUNS[name]) for name in names} for _ in range(3)]
+
+    card = {"about": ABOUT, "threads": 1, "torch": torch.__version__, "runs": {}}
+    if options.json.exists():
+        card["runs"] = json.loads(options.json.read_text(encoding="utf-8"))["runs"]
+    for name, result in results.items():
+        per_step, per_clip = (statistics.median(turn[name][i] for turn in turns) for i in (0, 1))
+        rows = [{k: round(v, 5) for k, v in row.items() if k != "seconds"} for row in result.log]
+        card["runs"][name] = {
+            "command": f'python tools/measure/small_experiments.py --only "{name}" --steps {options.steps}',
+            "about": RUNS[name].about,
+            "parameters": sum(p.numel() for p in result.model.parameters()),
+            "steps": result.log[-1]["step"],
+            "seconds_per_step": round(per_step, 4),
+            "seconds_per_clip": round(per_clip, 4),
+            "log": rows,
+        }
+        print(f"{name}: {per_step:.3f} s a step, {per_clip:.2f} s a clip, {rows[-1]}")
+    options.json.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The released models: their sizes, the videos they were trained to make, and their networks (chapter 10)."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
+
+from torch import nn
+
+from ..conditioning import Resampler
+from ..diffusion import NoiseSchedule
+from ..unet3d import UNet3D, UNet3DConfig
+from .encoders import (
+    AutoencoderConfig,
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    autoencoder,
+    image_encoder,
+    text_encoder,
+)
+
+Kind = Literal["t2v", "i2v"]
+
+
+@dataclass(frozen=True)
+class ResamplerConfig:
+    """Sizes of a :class:`vdmlib.Resampler`; the defaults are VideoCrafter1 I2V's."""
+
+    image_channels: int = 1280
+    context_channels: int = 1024
+    queries: int = 16
+    channels: int = 1024
+    depth: int = 4
+    heads: int = 12
+    head_channels: int = 64
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released model: its networks, its noise schedule, and the video it was trained to make.
+
+    Attributes:
+        fps: what the model is told by default, not the rate at which the result is shown.
+        hub_id: where the checkpoint is published.
+    """
+
+    kind: Kind
+    unet: UNet3DConfig
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule.videocrafter2, compare=False, repr=False)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    image_encoder: ImageEncoderConfig | None = None
+    resampler: ResamplerConfig | None = None
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    frames: int = 16
+    height: int = 320
+    width: int = 512
+    fps: int = 28
+    hub_id: str | None = None
+
+    @classmethod
+    def videocrafter2(cls) -> "Release":
+        return cls("t2v", UNet3DConfig.videocrafter2(), hub_id="VideoCrafter/VideoCrafter2")
+
+    @classmethod
+    def videocrafter1_t2v_512(cls) -> "Release":
+        schedule = NoiseSchedule.videocrafter1_t2v_512()
+        hub_id = "VideoCrafter/Text2Video-512"
+        return cls("t2v", UNet3DConfig.videocrafter1_t2v_512(), schedule, hub_id=hub_id)
+
+    @classmethod
+    def videocrafter1_t2v_1024(cls) -> "Release":
+        schedule = NoiseSchedule.videocrafter1_t2v_1024()
+        hub_id = "VideoCrafter/Text2Video-1024"
+        return cls("t2v", UNet3DConfig.videocrafter1_t2v_1024(), schedule, height=576, width=1024, hub_id=hub_id)
+
+    @classmethod
+    def videocrafter1_i2v(cls) -> "Release":
+        return cls(
+            "i2v",
+            UNet3DConfig.videocrafter1_i2v(),
+            image_encoder=ImageEncoderConfig(),
+            resampler=ResamplerConfig(),
+            fps=8,
+            hub_id="VideoCrafter/Image2Video-512",
+        )
+
+    @classmethod
+    def tiny(cls, kind: Kind = "t2v") -> "Release":
+        """The same arrangement in a few megabytes, with the whole vocabulary: for tests, not for pictures."""
+        release = cls(
+            "t2v",
+            UNet3DConfig.tiny(),
+            text_encoder=TextEncoderConfig(channels=24, layers=3, heads=3),
+            autoencoder=AutoencoderConfig(channels=(32, 32, 32, 32), res_blocks=1),
+            frames=4,
+            height=64,
+            width=128,
+        )
+        if kind == "t2v":
+            return release
+        return replace(
+            release,
+            kind="i2v",
+            unet=replace(release.unet, image_attention=True),
+            image_encoder=ImageEncoderConfig(20, 2, 2, image_size=28, patch_size=14, embedding_channels=24),
+            resampler=ResamplerConfig(20, 24, queries=3, channels=16, depth=2, heads=2, head_channels=8),
+            fps=8,
+        )
+
+
+RELEASES: dict[str, tuple[Release, ...]] = {
+    "t2v": (Release.videocrafter2(), Release.videocrafter1_t2v_512(), Release.videocrafter1_t2v_1024()),
+    "i2v": (Release.videocrafter1_i2v(),),
+}
+
+
+@dataclass
+class Parts:
+    """The networks of one model, in evaluation mode; the last two in image-to-video models only."""
+
+    unet: UNet3D
+    autoencoder: nn.Module
+    text_encoder: nn.Module
+    image_encoder: nn.Module | None = None
+    resampler: Resampler | None = None
+
+    def named(self) -> dict[str, nn.Module]:
+        return {name: part for name, part in vars(self).items() if part is not None}
+
+
+def build_parts(release: Release) -> Parts:
+    """The networks of a release with fresh weights, on the current default device (``with torch.device(...)``)."""
+    parts = Parts(UNet3D(release.unet), autoencoder(release.autoencoder), text_encoder(release.text_encoder))
+    if release.kind == "i2v":
+        parts.image_encoder = image_encoder(release.image_encoder)
+        parts.resampler = Resampler(**asdict(release.resampler))
+    for part in parts.named().values():
+        part.eval().requires_grad_(False)
+    return parts

@@ -1,0 +1,70 @@
+"""Checkpoint files with exactly the names and shapes of the released ones, and numbers drawn at random."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .loading import SCHEDULE, checkpoint_names, unused_names
+from .releases import Release
+
+
+class SyntheticWeights(Mapping[str, Tensor]):
+    """All that a released file holds, under the released names; each tensor is made when it is asked for.
+
+    Each tensor is cut out of one long row of random numbers, at a place of its own. So no two are alike, and comparing
+    a loaded weight with the one asked for again shows whether it arrived where it belongs.
+
+    Args:
+        shared: leave the numbers as they are, so that all tensors share one memory and a file of a full-size model has
+            200 MB; else they are scaled by the number of inputs, which keeps activations of order one.
+    """
+
+    def __init__(self, release: Release, seed: int = 0, shared: bool = False):
+        self.seed, self.shared = seed, shared
+        self.shapes = {name: shape for part in checkpoint_names(release).values() for name, shape in part.values()}
+        self.shapes |= unused_names(release) | dict.fromkeys(sorted(SCHEDULE), (1000,)) | {"scale_arr": (1400,)}
+        self._starts = {name: 31 * i for i, name in enumerate(self.shapes)}
+
+    @cached_property
+    def _row(self) -> Tensor:
+        longest = max(torch.Size(shape).numel() for shape in self.shapes.values())
+        row = torch.randn(longest + 31 * len(self), generator=torch.Generator().manual_seed(self.seed))
+        return row.mul_(0.02) if self.shared else row
+
+    @cached_property
+    def _around_one(self) -> Tensor:
+        return 1 + 0.1 * self._row[: 62 * len(self)]
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape, start = torch.Size(self.shapes[name]), self._starts[name]
+        of_norm = len(shape) == 1 and name.endswith("weight")
+        value = (self._around_one if of_norm else self._row)[start : start + shape.numel()].reshape(shape)
+        if self.shared:
+            return value
+        inputs = max(1, shape[1:].numel()) if len(shape) > 1 else 100
+        return value.clone() if of_norm else value * inputs**-0.5
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def synthetic_weights(release: Release, seed: int = 0) -> dict[str, Tensor]:
+    """All tensors of a :class:`SyntheticWeights`."""
+    return dict(SyntheticWeights(release, seed))
+
+
+def write(path: Path, weights: Mapping[str, Any]) -> Path:
+    """As the released files are, nested under ``state_dict``; or as ``.safetensors``, where the path ends so."""
+    if path.suffix == ".safetensors":
+        save_file(dict(weights), path)
+    else:
+        torch.save({"state_dict": dict(weights)}, path)
+    return path

@@ -1,0 +1,41 @@
+"""The book's own small text- and image-conditioned video model (chapters 9 and 10).
+
+model = vdmlib.small.load_pretrained("t2v")
+video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
+"""
+
+from . import data, judge, model, stages, training
+from .model import (
+    Pretrained,
+    TextEncoder,
+    VideoModel,
+    generate,
+    load_autoencoder,
+    load_classifier,
+    load_pretrained,
+    load_video_model,
+    read_card,
+    save_weights,
+    small_schedule,
+    small_unet,
+)
+
+__all__ = [
+    "Pretrained",
+    "TextEncoder",
+    "VideoModel",
+    "data",
+    "generate",
+    "judge",
+    "load_autoencoder",
+    "load_classifier",
+    "load_pretrained",
+    "load_video_model",
+    "model",
+    "read_card",
+    "save_weights",
+    "small_schedule",
+    "small_unet",
+    "stages",
+    "training",
+]
