@@ -25,8 +25,8 @@ class NoiseSchedule:
         prediction: what the network's output means: the noise "eps", "v" = √ᾱ·ε − √(1−ᾱ)·scale·x0, or "x0" (scaled).
     """
 
-    betas: Float[Tensor, "T"]
-    scale: Float[Tensor, "T"]
+    betas: Float[Tensor, " T"]
+    scale: Float[Tensor, " T"]
     prediction: Prediction = "eps"
 
     def __post_init__(self):
@@ -46,7 +46,7 @@ class NoiseSchedule:
             )
 
     @property
-    def alphas_cumprod(self) -> Float[Tensor, "T"]:
+    def alphas_cumprod(self) -> Float[Tensor, " T"]:
         """ᾱ_t: the share of the signal's variance that is left after t + 1 steps."""
         return torch.cumprod(1 - self.betas, dim=0)
 
@@ -108,12 +108,12 @@ class NoiseSchedule:
         flat = torch.full((max(len(self) - steps, 0),), last, dtype=torch.float64)
         return replace(self, scale=torch.cat([falling, flat])[: len(self)])
 
-    def coefficients(self, t: Int[Tensor, "b"] | Int[Tensor, "b f"], like: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, t: Int[Tensor, " b"] | Int[Tensor, "b f"], like: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t · scale_t and √(1 − ᾱ_t), shaped to multiply videos like ``like``, (b, f, c, h, w)."""
         kept = self.alphas_cumprod
         return self._at(t, kept.sqrt() * self.scale, like), self._at(t, (1 - kept).sqrt(), like)
 
-    def _at(self, t: Tensor, values: Float[Tensor, "T"], like: Tensor) -> Tensor:
+    def _at(self, t: Tensor, values: Float[Tensor, " T"], like: Tensor) -> Tensor:
         if not isinstance(t, Tensor) or t.is_floating_point() or t.dtype == torch.bool:
             given = t.dtype if isinstance(t, Tensor) else f"of type {type(t).__name__}"
             raise TypeError(f"t is {given}, but must be a tensor of whole numbers, one for each video or frame.")
@@ -133,7 +133,7 @@ class NoiseSchedule:
         self,
         x0: Float[Tensor, "*video"],
         noise: Float[Tensor, "*video"],
-        t: Int[Tensor, "b"] | Int[Tensor, "b f"],
+        t: Int[Tensor, " b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """The forward process in one step: data and noise mixed at level ``t``, one for each video or frame."""
         _check_noise(x0, noise)
@@ -144,7 +144,7 @@ class NoiseSchedule:
         self,
         x0: Float[Tensor, "*video"],
         noise: Float[Tensor, "*video"],
-        t: Int[Tensor, "b"] | Int[Tensor, "b f"],
+        t: Int[Tensor, " b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """What the network should output at level ``t``, by ``prediction``."""
         _check_noise(x0, noise)
@@ -156,7 +156,7 @@ class NoiseSchedule:
         kept = self.alphas_cumprod
         return self._at(t, kept.sqrt(), x0) * noise - self._at(t, (1 - kept).sqrt(), x0) * scaled
 
-    def snr(self) -> Float[Tensor, "T"]:
+    def snr(self) -> Float[Tensor, " T"]:
         """Signal-to-noise ratio of each level, for data of variance one."""
         return self.alphas_cumprod * self.scale**2 / (1 - self.alphas_cumprod)
 

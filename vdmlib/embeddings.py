@@ -64,7 +64,7 @@ class TimestepFPSEmbedding(nn.Module):
         self.fps_mlp = EmbeddingMLP(channels, embedding_channels) if use_fps else None
 
     def forward(
-        self, timesteps: Num[Tensor, "b f"], fps: Num[Tensor, "b"] | None = None
+        self, timesteps: Num[Tensor, "b f"], fps: Num[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b f embedding"]:
         """One embedding a frame. ``timesteps`` may be a view expanded along the frames."""
         dtype = self.timestep_mlp[0].weight.dtype

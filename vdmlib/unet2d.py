@@ -88,7 +88,7 @@ class UNet2D(nn.Module):
         self.decoder_blocks.append(nn.Sequential(ConvBlock(paths * widths[0], widths[0])))
         self.out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c_in h w"], noise_level: Float[Tensor, "b"]) -> Float[Tensor, "b c_out h w"]:
+    def forward(self, x: Float[Tensor, "b c_in h w"], noise_level: Float[Tensor, " b"]) -> Float[Tensor, "b c_out h w"]:
         """Predict the clean picture, or the noise, whatever the network was trained to predict.
 
         Args:

@@ -181,9 +181,9 @@ class UNet3D(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b f c_in h w"],
-        timesteps: Num[Tensor, "b"] | Num[Tensor, "b f"],
+        timesteps: Num[Tensor, " b"] | Num[Tensor, "b f"],
         context: Float[Tensor, "b m c2"] | ContextCache | None = None,
-        fps: int | float | Num[Tensor, ""] | Num[Tensor, "b"] | None = None,
+        fps: int | float | Num[Tensor, ""] | Num[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b f c_out h w"]:
         """Predict the noise (or whatever the network was trained to predict) in ``x``.
 

@@ -73,9 +73,9 @@ class PeerUNet(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b f c h w"],
-        timesteps: Num[Tensor, "b"],
+        timesteps: Num[Tensor, " b"],
         context: Float[Tensor, "b n d"],
-        fps: Num[Tensor, "b"],
+        fps: Num[Tensor, " b"],
     ) -> Float[Tensor, "b f c h w"]:
         condition = context.mean(dim=1) + self.fps_mlp(sinusoidal_embedding(fps, context.shape[-1]))
         predicted = self.unet(rearrange(x, "b f c h w -> b c f h w"), timesteps, cond=condition)

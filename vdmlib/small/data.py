@@ -183,7 +183,7 @@ class Clips:
 
     video: Float[Tensor, "b f 3 h w"]
     tokens: Int[Tensor, "b n"]
-    fps: Float[Tensor, "b"]
+    fps: Float[Tensor, " b"]
     prompts: tuple[Prompt, ...]
     glyphs: Float[Tensor, "b 28 28"]
 

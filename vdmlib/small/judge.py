@@ -91,13 +91,13 @@ class DigitClassifier(nn.Sequential):
         return glyphs
 
 
-def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, "b"]:
+def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, " b"]:
     """The digit of each clip, from the mean of the frames' log-probabilities."""
     logits = classifier(aligned_glyphs(video)).log_softmax(dim=-1)
     return rearrange(logits, "(b f) k -> b f k", b=len(video)).mean(dim=1).argmax(dim=-1)
 
 
-def nearest_speed(pixels_per_frame: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
+def nearest_speed(pixels_per_frame: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
     """Which of the possible speeds in pixels per frame it is, on a logarithmic scale."""
     possible = torch.tensor(PIXELS_PER_FRAME, device=pixels_per_frame.device).log()
     return (pixels_per_frame.clamp(min=1e-3).log()[:, None] - possible).abs().argmin(dim=1)
@@ -143,7 +143,7 @@ class Verdict:
 
 def right_answers(
     classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"], prompts: Sequence[data.Prompt]
-) -> dict[str, Bool[Tensor, "b"]]:
+) -> dict[str, Bool[Tensor, " b"]]:
     """For each clip, whether digit, direction, speed and colour are what the prompt says."""
     digits = predict_digits(classifier, video).tolist()
     seen = read_clip(video)
@@ -157,7 +157,7 @@ def right_answers(
     }
 
 
-def correlation(a: Float[Tensor, "b *pixels"], b: Float[Tensor, "b *pixels"]) -> Float[Tensor, "b"]:
+def correlation(a: Float[Tensor, " b *pixels"], b: Float[Tensor, " b *pixels"]) -> Float[Tensor, " b"]:
     """Pearson's correlation of each pair of pictures."""
     a, b = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b))
     return F.cosine_similarity(a, b, dim=1, eps=1e-6)

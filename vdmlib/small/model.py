@@ -114,9 +114,9 @@ class VideoModel(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b f c h w"],
-        timesteps: Int[Tensor, "b"],
+        timesteps: Int[Tensor, " b"],
         tokens: Int[Tensor, "b n"],
-        fps: Float[Tensor, "b"],
+        fps: Float[Tensor, " b"],
         first_frame: Float[Tensor, "b c h w"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
         """Predict v from noisy latents."""
@@ -136,7 +136,7 @@ def generate(
     model: VideoModel,
     autoencoder: Autoencoder,
     tokens: Int[Tensor, "b n"],
-    fps: Float[Tensor, "b"],
+    fps: Float[Tensor, " b"],
     first_frame: Float[Tensor, "b 3 h w"] | None = None,
     steps: int = 25,
     guidance_scale: int | float = 3.0,

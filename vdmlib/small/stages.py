@@ -218,7 +218,7 @@ class DenoiserStage(Stage):
         self.autoencoder.eval()
         return self
 
-    def timesteps(self, number: int, generator: torch.Generator) -> Int[Tensor, "{number}"]:
+    def timesteps(self, number: int, generator: torch.Generator) -> Int[Tensor, " {number}"]:
         """Noise levels, one in each of ``number`` equal parts of the range, so that the loss is less noisy."""
         u = (torch.randperm(number, generator=generator) + torch.rand(number, generator=generator)) / number
         u = self.config.shift * u / (1 + (self.config.shift - 1) * u)
