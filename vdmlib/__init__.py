@@ -10,7 +10,8 @@ from .configuration import UNet3DConfig
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
 from .released import checkpoints
-from .released.memory import MemoryOptions, estimate_memory
+from .released.estimate import estimate_memory
+from .released.memory import MemoryOptions
 from .released.pipeline import VideoCrafterPipeline, save_video
 from .released.releases import Release
 from .resnet import Downsample, ResBlock, Upsample

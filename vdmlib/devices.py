@@ -1,15 +1,10 @@
-"""Where a pipeline runs and in what numbers, and what it says when memory runs out (chapter 10)."""
+"""Where a network runs and in what numbers (chapter 11)."""
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from einops import einsum, rearrange, repeat
 from torch import nn
-
-from .released.memory import FASTEST, MemoryOptions, Stage
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -61,47 +56,6 @@ def compile_network(network: nn.Module, **options: Any) -> None:
     for function in (rearrange, repeat, einsum):
         torch.compiler.allow_in_graph(function)
     network.compile(**options)
-
-
-@contextmanager
-def memory_explained(
-    stage: Stage, device: torch.device, dtype: torch.dtype, memory: MemoryOptions, size: str = "the weights"
-) -> Iterator[None]:
-    """Turn "out of memory" into a sentence that names the option to try next, and let go of what was computed."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        # A notebook keeps the last error, and with it every tensor of the call that failed.
-        traceback.clear_frames(error.__traceback__)
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise torch.cuda.OutOfMemoryError(
-            f"Memory ran out while {stage} {size} in {dtype_name(dtype)}: {_advice(stage, device, dtype, memory)}. "
-            f"({reason})"
-        ) from error
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    # Besides the allocator, the driver and NVIDIA's libraries run out, and each says it in its own way.
-    signs = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
-    known = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return known or any(sign in str(error).lower() for sign in signs)
-
-
-def _advice(stage: Stage, device: torch.device, dtype: torch.dtype, memory: MemoryOptions) -> str:
-    on_cpu = device.type == "cpu"
-    if dtype == torch.float32:
-        # A CPU computes in bfloat16 what it is slow at in float16.
-        return f"load the model with dtype=torch.{'bfloat16' if on_cpu else 'float16'}, which halves everything"
-    options = memory.next(stage, offload=not on_cpu)
-    if options is not None:
-        return f"try memory=vdmlib.MemoryOptions({FASTEST.changes(options)}) next"
-    if stage == "loading":
-        return "close other programs, or use a machine with more memory"
-    return "make the video smaller, with fewer frames or less height and width"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

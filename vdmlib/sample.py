@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     released.add_argument("--guidance-in-turn", action="store_true", help="both halves of the guidance by themselves")
     released.add_argument("--decode-frames", type=int, default=4, help="frames the autoencoder decodes at once")
     released.add_argument("--sliced-attention", action="store_true", help="attention over fewer tokens at a time")
-    released.add_argument("--offload", choices=["parts", "blocks"], help="weights wait on the CPU")
+    released.add_argument("--offload", choices=["networks", "blocks"], help="weights wait on the CPU")
     parser.set_defaults(_released=[(action.option_strings[0], action.dest) for action in released._group_actions])
     return parser
 

@@ -8,7 +8,7 @@ import torch
 from gpu_check import allocated_peak
 
 import vdmlib
-from vdmlib.released.memory import TensorLedger, peak_bytes
+from vdmlib.released.estimate import TensorLedger, peak_bytes
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
 
@@ -62,7 +62,7 @@ def test_ledger_counts_the_weights_that_a_cpu_copies(layout):
 @pytest.fixture(scope="module")
 def pipe():
     release = vdmlib.Release.tiny("i2v")
-    return vdmlib.VideoCrafterPipeline(vdmlib.released.releases.build_parts(release), release, "cpu")
+    return vdmlib.VideoCrafterPipeline(vdmlib.released.releases.build_networks(release), release, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_options_save_what_they_promise(monkeypatch):
     def estimate(device="cuda", **options):
         return vdmlib.estimate_memory(release, vdmlib.MemoryOptions(**options), height=128, device=device)
 
-    plain, in_turn = estimate(), estimate(guidance_in_one_batch=False, decode_frames=1, offload="parts")
+    plain, in_turn = estimate(), estimate(guidance_in_one_batch=False, decode_frames=1, offload="networks")
     assert in_turn.activations["denoising"] < 0.7 * plain.activations["denoising"]
     assert in_turn.activations["decoding"] < 0.5 * plain.activations["decoding"]
     assert in_turn.resident["denoising"] == plain.weights["unet"] < plain.resident["denoising"]

@@ -13,8 +13,8 @@ import vdmlib
 from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
 from vdmlib.released import encoders, pipeline
 from vdmlib.released.loading import SCHEDULE, _recognise, checkpoint_names, unused_names
-from vdmlib.released.memory import lent, lent_by_block, unet_blocks
-from vdmlib.released.releases import build_parts
+from vdmlib.released.memory import lend, lend_by_block, unet_blocks
+from vdmlib.released.releases import build_networks
 from vdmlib.released.synthetic import synthetic_weights, write
 
 RELEASES = {
@@ -46,8 +46,8 @@ def pipes(files):
         pipe.memory = MemoryOptions()
 
 
-def tensors(part: torch.nn.Module) -> list[torch.Tensor]:
-    return [*part.parameters(), *part.buffers()]
+def tensors(network: torch.nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 def sample(pipe: VideoCrafterPipeline, prompt="a cat", **changes) -> torch.Tensor:
@@ -60,22 +60,22 @@ def test_names_and_shapes_are_the_released_files(name):
     manifest = json.loads((Path(__file__).parents[1] / "manifests" / f"checkpoint_{name}.json").read_text())
     vae = json.loads((Path(__file__).parents[1] / "manifests" / "autoencoder_kl.json").read_text())
     release = RELEASES[name]()
-    parts = checkpoint_names(release)
-    ours = {t: list(s) for part, names in parts.items() if part != "unet" for t, s in names.values()}
+    names_of = checkpoint_names(release)
+    ours = {t: list(s) for network, names in names_of.items() if network != "unet" for t, s in names.values()}
     ours |= {name: list(shape) for name, shape in unused_names(release).items()}
     others = {n: s for n, s in manifest["keys_outside_unet_and_vae"].items() if n not in SCHEDULE}
     assert ours == others | {f"first_stage_model.{name}": shape for name, shape in vae["keys"].items()}
     buffers = manifest["keys_outside_unet_and_vae"].keys() & SCHEDULE
-    assert len(ours) + len(parts["unet"]) + len(buffers) == manifest["total_keys"]
-    elements = sum(torch.Size(shape).numel() for _, shape in parts["unet"].values())
+    assert len(ours) + len(names_of["unet"]) + len(buffers) == manifest["total_keys"]
+    elements = sum(torch.Size(shape).numel() for _, shape in names_of["unet"].values())
     assert elements == manifest["prefixes"]["model.diffusion_model."]["elements"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_weight_of_the_file_arrives_at_its_place(kind, files, pipes):
     stored = synthetic_weights(Release.tiny(kind))
-    for part, names in checkpoint_names(Release.tiny(kind)).items():
-        parameters = dict(getattr(pipes[kind].parts, part).named_parameters())
+    for network, names in checkpoint_names(Release.tiny(kind)).items():
+        parameters = dict(getattr(pipes[kind].networks, network).named_parameters())
         assert parameters.keys() == names.keys() and len(names) > 10
         for ours, (theirs, _) in names.items():
             assert torch.equal(parameters[ours].flatten(), stored[theirs].flatten()), theirs
@@ -83,7 +83,8 @@ def test_every_weight_of_the_file_arrives_at_its_place(kind, files, pipes):
 
 
 def test_the_released_model_is_recognised_by_its_names():
-    shapes = {n: s for part in checkpoint_names(Release.videocrafter1_t2v_512()).values() for n, s in part.values()}
+    names = checkpoint_names(Release.videocrafter1_t2v_512())
+    shapes = dict(pair for of_network in names.values() for pair in of_network.values())
     with torch.device("meta"):
         weights = {name: torch.empty(shape) for name, shape in shapes.items()}
     assert _recognise(weights, "t2v") == Release.videocrafter1_t2v_512()
@@ -105,15 +106,15 @@ def test_a_seed_decides_the_video_and_every_condition_matters(kind, pipes):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pipeline_is_its_parts_put_together_by_hand(kind, pipes):
+def test_the_pipeline_is_its_networks_put_together_by_hand(kind, pipes):
     pipe, prompts = pipes[kind], ["a cat", "two dogs"]
-    release, parts = pipe.release, pipe.parts
-    text = encoders.encode_text(parts.text_encoder, encoders.tokenizer(release.text_encoder)([*prompts, ""]))
+    release, networks = pipe.release, pipe.networks
+    text = encoders.encode_text(networks.text_encoder, encoders.tokenizer(release.text_encoder)([*prompts, ""]))
     context, uncond = text[:2], repeat(text[2], "n c -> 2 n c")
     if kind == "i2v":
         size = release.image_encoder.image_size
         grey = torch.zeros(1, 3, size, size)  # What the released scripts pass for "no picture".
-        see = lambda picture: parts.resampler(parts.image_encoder(encoders.prepare_image(picture, size)))  # noqa: E731
+        see = lambda picture: networks.resampler(networks.image_encoder(encoders.prepare_image(picture, size)))  # noqa: E731
         shown, nothing = see(PICTURE[None] * 2 - 1), see(grey)
         context = torch.cat([context, repeat(shown, "1 n c -> 2 n c")], dim=1)
         uncond = torch.cat([uncond, repeat(nothing, "1 n c -> 2 n c")], dim=1)
@@ -121,9 +122,9 @@ def test_the_pipeline_is_its_parts_put_together_by_hand(kind, pipes):
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(2, 3, 4, 8, 16, generator=generator)
     latents = vdmlib.sample_ddim(
-        parts.unet, release.schedule, noise, context, uncond, 12.0, release.fps, 2, 1.0, generator, progress=False
+        networks.unet, release.schedule, noise, context, uncond, 12.0, release.fps, 2, 1.0, generator, progress=False
     )
-    pixels = encoders.decode_latents(parts.autoencoder, latents)
+    pixels = encoders.decode_latents(networks.autoencoder, latents)
     result = sample(pipe, prompts, seed=5, frames=3)
     assert (result - (pixels / 2 + 0.5).clamp(0, 1)).abs().max() < 1e-4
     assert pixels.min() < -0.5 and pixels.max() > 0.5
@@ -136,26 +137,26 @@ def test_the_pipeline_is_its_parts_put_together_by_hand(kind, pipes):
         MemoryOptions(guidance_in_one_batch=False),
         MemoryOptions(decode_frames=1),
         MemoryOptions(sliced_attention=True),
-        MemoryOptions(offload="parts"),
+        MemoryOptions(offload="networks"),
         MemoryOptions(False, 1, True, "blocks"),
     ],
-    ids=lambda options: MemoryOptions(decode_frames=5).changes(options),
+    ids=lambda options: MemoryOptions(decode_frames=5).difference(options),
 )
 def test_memory_options_change_nothing_but_rounding(kind, options, pipes, monkeypatch):
     monkeypatch.setattr("vdmlib.released.memory.SLICE_TOKENS", 64)  # Smaller slices than these tiny pictures.
     pipe = pipes[kind]
-    expected, weights = sample(pipe), list(pipe.parts.unet.parameters())
+    expected, weights = sample(pipe), list(pipe.networks.unet.parameters())
     pipe.memory = options
     result = sample(pipe)
     assert (result - expected).abs().max() < 1e-3
-    assert all(now is before for now, before in zip(pipe.parts.unet.parameters(), weights, strict=True))
+    assert all(now is before for now, before in zip(pipe.networks.unet.parameters(), weights, strict=True))
 
 
 def test_half_precision_stays_close(files, pipes):
     half = VideoCrafterPipeline.from_checkpoint(
         files["t2v"], device="cpu", dtype="bfloat16", release=Release.tiny("t2v")
     )
-    assert {p.dtype for part in half.parts.named().values() for p in part.parameters()} == {torch.bfloat16}
+    assert {p.dtype for network in half.networks.named().values() for p in network.parameters()} == {torch.bfloat16}
     settings = {"steps": 1, "guidance_scale": 1.0, "eta": 0.0}
     difference = (sample(half, **settings) - sample(pipes["t2v"], **settings)).abs()
     assert 0 < difference.mean() < 0.02
@@ -163,8 +164,8 @@ def test_half_precision_stays_close(files, pipes):
 
 def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then():
     """On the meta device, which refuses to compute with a weight that was left behind."""
-    parts = build_parts(Release.tiny("t2v"))
-    net, inputs = parts.unet, (torch.zeros(1, 4, 4, 8, 16), torch.zeros(1), torch.zeros(1, 77, 24))
+    networks = build_networks(Release.tiny("t2v"))
+    net, inputs = networks.unet, (torch.zeros(1, 4, 4, 8, 16), torch.zeros(1), torch.zeros(1, 77, 24))
     x, timesteps, context = (t.to("meta") for t in inputs)
     before, away = list(net.parameters()), []
 
@@ -172,17 +173,17 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
         away.append(sum(any(p.is_meta for p in block.parameters()) for block in unet_blocks(net)))
 
     hooks = [block.register_forward_pre_hook(count) for block in unet_blocks(net)]
-    with lent_by_block(net, "meta") as unet:
+    with lend_by_block(net, "meta") as unet:
         for hook in [block.register_forward_pre_hook(count) for block in unet_blocks(net)]:
             hooks.append(hook)
         assert unet(x, timesteps, context=unet.prepare_context(context), fps=8).is_meta
     assert away == [0, 1] * len(unet_blocks(net))
     assert all(a is b for a, b in zip(net.parameters(), before, strict=True))
-    with lent(parts.text_encoder, "meta") as encoder:
+    with lend(networks.text_encoder, "meta") as encoder:
         assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
-    with pytest.raises(ZeroDivisionError), lent_by_block(net, "meta"):
+    with pytest.raises(ZeroDivisionError), lend_by_block(net, "meta"):
         1 / 0  # noqa: B018
-    assert not any(t.is_meta for part in parts.named().values() for t in tensors(part))
+    assert not any(t.is_meta for network in networks.named().values() for t in tensors(network))
     for hook in hooks:
         hook.remove()
     assert not any(block._forward_pre_hooks or block._forward_hooks for block in unet_blocks(net))
@@ -194,66 +195,66 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
 )
 def test_on_another_device_everything_is_there_when_it_is_used(kind, options, monkeypatch):
     """The meta device stands in for a GPU: it, too, refuses to compute with what was left on the CPU."""
-    pipe = VideoCrafterPipeline(build_parts(Release.tiny(kind)), Release.tiny(kind), "meta", options)
+    pipe = VideoCrafterPipeline(build_networks(Release.tiny(kind)), Release.tiny(kind), "meta", options)
     decode, seen = encoders.decode_latents, {}
     monkeypatch.setattr(pipe, "_check_finite", lambda what, values: seen.update({what: values.device.type}))
     monkeypatch.setattr(pipeline, "decode_latents", lambda *given: torch.zeros_like(decode(*given), device="cpu"))
     assert sample(pipe).shape == (1, 4, 3, 64, 128)
     assert seen == {"latents": "meta", "pixels": "cpu"}
     home = "meta" if options.offload is None else "cpu"
-    assert {t.device.type for part in pipe.parts.named().values() for t in tensors(part)} == {home}
-    pipe.parts.unet.norm_out.to_empty(device="cpu")
+    assert {t.device.type for network in pipe.networks.named().values() for t in tensors(network)} == {home}
+    pipe.networks.unet.norm_out.to_empty(device="cpu")
     monkeypatch.setattr(pipe, "_place", lambda: None)
     if options.offload is None:
         with pytest.raises(RuntimeError, match="device"):
             sample(pipe)
 
 
-STAGES = {"loading": "_place", "encoding": "text_encoder", "denoising": "unet", "decoding": "autoencoder"}
+PHASES = {"loading": "_place", "encoding": "text_encoder", "denoising": "unet", "decoding": "autoencoder"}
 EXPECTED = {
-    "loading": ["offload='parts'"],
-    "encoding": ["offload='parts'"],
-    "denoising": ["guidance_in_one_batch=False", "offload='parts'", "sliced_attention=True", "offload='blocks'"],
-    "decoding": ["decode_frames=1", "offload='parts'"],
+    "loading": ["offload='networks'"],
+    "encoding": ["offload='networks'"],
+    "denoising": ["guidance_in_one_batch=False", "offload='networks'", "sliced_attention=True", "offload='blocks'"],
+    "decoding": ["decode_frames=1", "offload='networks'"],
 }
 LAST = {"loading": "use a machine with more memory"}
 
 
 @pytest.fixture
-def half_parts():
-    parts = build_parts(Release.tiny())
-    for part in parts.named().values():
-        part.half()
-    return parts
+def half_networks():
+    networks = build_networks(Release.tiny())
+    for network in networks.named().values():
+        network.half()
+    return networks
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_out_of_memory_names_the_option_to_try_next(stage, device, half_parts, monkeypatch):
+def test_out_of_memory_names_the_option_to_try_next(phase, device, half_networks, monkeypatch):
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
-    pipe, advice = VideoCrafterPipeline(half_parts, Release.tiny(), device), []
+    pipe, advice = VideoCrafterPipeline(half_networks, Release.tiny(), device), []
     monkeypatch.setattr(pipe, "_check_finite", lambda *_: None)
     # What is on the meta device cannot come back from there.
-    monkeypatch.setattr(pipe, "_place", full if stage == "loading" else lambda: None)
-    if stage != "loading":
-        part = getattr(pipe.parts, STAGES[stage])
-        monkeypatch.setattr(part, "decode" if stage == "decoding" else "forward", full)
-    what = "the weights" if stage == "loading" else "1 × 4 frames of 64 × 128"
+    monkeypatch.setattr(pipe, "_place", full if phase == "loading" else lambda: None)
+    if phase != "loading":
+        network = getattr(pipe.networks, PHASES[phase])
+        monkeypatch.setattr(network, "decode" if phase == "decoding" else "forward", full)
+    what = "the weights" if phase == "loading" else "1 × 4 frames of 64 × 128"
     while True:
-        with pytest.raises(torch.cuda.OutOfMemoryError, match=f"while {stage} {what} in float16") as caught:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match=f"while {phase} {what} in float16") as caught:
             sample(pipe)
         assert "\n" not in str(caught.value)
-        options = pipe.memory.next(stage, offload=device != "cpu")
+        options = pipe.memory.next_saving(phase, offload=device != "cpu")
         if options is None:
-            assert LAST.get(stage, "make the video smaller") in str(caught.value)
+            assert LAST.get(phase, "make the video smaller") in str(caught.value)
             break
-        assert f"MemoryOptions({MemoryOptions().changes(options)})" in str(caught.value)
-        advice.append(pipe.memory.changes(options))
+        assert f"MemoryOptions({MemoryOptions().difference(options)})" in str(caught.value)
+        advice.append(pipe.memory.difference(options))
         pipe.memory = options
     # On the CPU itself there is nowhere else for weights to wait.
-    assert advice == [option for option in EXPECTED[stage] if device != "cpu" or "offload" not in option]
+    assert advice == [option for option in EXPECTED[phase] if device != "cpu" or "offload" not in option]
     monkeypatch.setattr(pipe, "dtype", torch.float32)
     with pytest.raises(torch.cuda.OutOfMemoryError, match="bfloat16" if device == "cpu" else r"torch\.float16"):
         sample(pipe)
@@ -290,7 +291,7 @@ def test_an_error_about_memory_keeps_none_of_it(pipes, monkeypatch):
         activations.append(weakref.ref(hidden))
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(pipes["t2v"].parts.unet, "forward", full)
+    monkeypatch.setattr(pipes["t2v"].networks.unet, "forward", full)
     with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
         sample(pipes["t2v"])
     assert caught.value.__cause__ is not None and activations[0]() is None
@@ -300,17 +301,17 @@ def test_other_runtime_errors_pass_unchanged(pipes, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(pipes["t2v"].parts.unet, "forward", broken)
+    monkeypatch.setattr(pipes["t2v"].networks.unet, "forward", broken)
     with pytest.raises(RuntimeError, match=r"^something else$"):
         sample(pipes["t2v"])
 
 
 def test_weights_that_overflow_are_reported(pipes, monkeypatch):
-    parts = pipes["t2v"].parts
-    monkeypatch.setattr(parts.autoencoder.decoder, "forward", lambda z, *_: z[:, :3] / 0)
+    networks = pipes["t2v"].networks
+    monkeypatch.setattr(networks.autoencoder.decoder, "forward", lambda z, *_: z[:, :3] / 0)
     with pytest.raises(ArithmeticError, match="The pixels are not finite"):
         sample(pipes["t2v"])
-    monkeypatch.setattr(parts.unet, "forward", lambda x, *_, **__: x * float("nan"))
+    monkeypatch.setattr(networks.unet, "forward", lambda x, *_, **__: x * float("nan"))
     with pytest.raises(ArithmeticError, match=r"The latents are not finite .* too large for float32"):
         sample(pipes["t2v"])
 
@@ -322,17 +323,17 @@ def test_callback_sees_every_step(pipes):
 
 
 def test_compiled_weights_stay_where_they_are(pipes):
-    pipe = VideoCrafterPipeline(pipes["t2v"].parts, pipes["t2v"].release, "cpu", MemoryOptions(offload="parts"))
+    pipe = VideoCrafterPipeline(pipes["t2v"].networks, pipes["t2v"].release, "cpu", MemoryOptions(offload="networks"))
     with pytest.raises(ValueError, match="compiled weights cannot move"):
         pipe.compile()
-    pipe = VideoCrafterPipeline(build_parts(Release.tiny()), Release.tiny(), "cpu")
-    pipe.compile(backend="eager").memory = MemoryOptions(offload="parts")
+    pipe = VideoCrafterPipeline(build_networks(Release.tiny()), Release.tiny(), "cpu")
+    pipe.compile(backend="eager").memory = MemoryOptions(offload="networks")
     with pytest.raises(ValueError, match="the U-Net is compiled"):
         sample(pipe)
 
 
 def test_channels_last_weights_are_the_same_weights():
-    net = build_parts(Release.tiny()).unet
+    net = build_networks(Release.tiny()).unet
     before = [p.clone() for p in net.parameters()]
     pipeline.channels_last_weights(net)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
@@ -380,7 +381,7 @@ def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, fil
 
     monkeypatch.setattr(encoders, "import_module", absent)
     for needs, use in {
-        "diffusers": lambda: build_parts(Release.tiny()),
+        "diffusers": lambda: build_networks(Release.tiny()),
         "open_clip": lambda: encoders.tokenizer(encoders.TextEncoderConfig()),
         "PIL": lambda: pipeline.read_images("x.png"),
         "imageio_ffmpeg": lambda: vdmlib.save_video(torch.zeros(1, 3, 8, 8), tmp_path / "x.mp4"),

@@ -10,8 +10,8 @@ from vdmlib.released.encoders import (
     AutoencoderConfig,
     ImageEncoderConfig,
     TextEncoderConfig,
-    autoencoder,
     autoencoder_names,
+    build_vae,
     decode_latents,
     encode_pixels,
     encode_text,
@@ -74,7 +74,7 @@ def released_autoencoder(golden):
     sizes = AutoencoderConfig(
         tuple(m * config["ch"] for m in config["ch_mult"]), config["num_res_blocks"], config["z_channels"]
     )
-    vae = autoencoder(sizes).eval()
+    vae = build_vae(sizes).eval()
     names = autoencoder_names(vae)
     assert {theirs: list(shape) for theirs, shape in names.values()} == golden.meta["shapes"]
     vae.load_state_dict({n: weights[names[n][0]].reshape(p.shape) for n, p in vae.named_parameters()})

@@ -36,7 +36,7 @@ def test_all_numbers_of_a_file_arrive_at_their_place(loaded):
     assert len(weights) == manifest["total_keys"] and sum(numbers.values()) == NUMBERS[kind]
     assert {n: list(weights.shapes[n]) for n in SCHEDULE} == {n: manifest["prefixes"][n]["shape"] for n in SCHEDULE}
     assert pipe.release == RELEASES[kind]()  # Found out from names and shapes.
-    parameters = [parameter for part in pipe.parts.named().values() for parameter in part.parameters()]
+    parameters = [parameter for network in pipe.networks.named().values() for parameter in network.parameters()]
     assert weights_in_place(pipe, weights) == sum(p.numel() for p in parameters) > 0.97 * NUMBERS[kind]
     assert {(p.dtype, p.device.type, p.requires_grad) for p in parameters} == {(torch.float32, "cpu", False)}
 
@@ -45,8 +45,8 @@ def test_from_a_prompt_to_a_file(loaded, tmp_path):
     pipe, _ = loaded
     image = torch.linspace(0, 1, 3 * 90 * 160).reshape(3, 90, 160) if pipe.release.kind == "i2v" else None
     seen = {}
-    for name, part in pipe.parts.named().items():
-        part.register_forward_pre_hook(
+    for name, network in pipe.networks.named().items():
+        network.register_forward_pre_hook(
             lambda _, inputs, given, name=name: seen.update({name: (inputs[0].shape, given.get("context"))}),
             with_kwargs=True,
         )

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import vdmlib
+from vdmlib.released.releases import build_networks
 from vdmlib.released.synthetic import synthetic_weights, write
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -15,9 +16,7 @@ PICTURE = torch.full((3, 20, 30), 0.5)
 @pytest.fixture(scope="module")
 def pipes():
     releases = {kind: vdmlib.Release.tiny(kind) for kind in ("t2v", "i2v")}
-    return {
-        k: vdmlib.VideoCrafterPipeline(vdmlib.released.releases.build_parts(r), r, "cpu") for k, r in releases.items()
-    }
+    return {k: vdmlib.VideoCrafterPipeline(build_networks(r), r, "cpu") for k, r in releases.items()}
 
 
 CALLS = {
@@ -129,7 +128,7 @@ def test_bfloat16_on_a_card_without_it(monkeypatch):
 OPTIONS = {
     "no frames to decode": (dict(decode_frames=0), "decode_frames is 0"),
     "half a frame": (dict(decode_frames=0.5), "decode_frames is 0.5"),
-    "unknown offload": (dict(offload="disk"), "offload is 'disk': use None, 'parts' or 'blocks'"),
+    "unknown offload": (dict(offload="disk"), "offload is 'disk': use None, 'networks' or 'blocks'"),
     "guidance in words": (dict(guidance_in_one_batch="no"), "guidance_in_one_batch is 'no': use True or False"),
     "a number for slicing": (dict(sliced_attention=2), "sliced_attention is 2"),
 }

@@ -83,7 +83,7 @@ def test_the_small_model_samples_as_its_card_says(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "changes, expected",
     [
-        (["--frames", "4", "--offload", "parts"], "The small model does not know --frames, --offload"),
+        (["--frames", "4", "--offload", "networks"], "The small model does not know --frames, --offload"),
         (["--image", "horse.png"], "pass --kind i2v"),
         (["--fps", "0"], "fps is 0.0"),
         (["--steps", "30"], "The caption 'a cat' cannot be read"),

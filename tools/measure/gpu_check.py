@@ -42,7 +42,7 @@ OPTIONS = {
     "guidance in turn": replace(FASTEST, guidance_in_one_batch=False),
     "sliced attention": replace(FASTEST, sliced_attention=True),
     "decode one frame": replace(FASTEST, decode_frames=1),
-    "offload parts": replace(FASTEST, offload="parts"),
+    "offload networks": replace(FASTEST, offload="networks"),
     "everything, offload blocks": vdmlib.MemoryOptions(False, 1, True, "blocks"),
 }
 STAGES = ("loading", "options", "precision", "compile")
@@ -112,14 +112,14 @@ def allocated_peak(run: Callable[[], object]) -> int:
 def weights_in_place(pipe: vdmlib.VideoCrafterPipeline, weights: SyntheticWeights) -> int:
     """How many numbers of the file arrived where they belong; raises ValueError for the first that did not."""
     count = 0
-    for part, names in checkpoint_names(pipe.release).items():
-        parameters = dict(getattr(pipe.parts, part).named_parameters())
+    for network, names in checkpoint_names(pipe.release).items():
+        parameters = dict(getattr(pipe.networks, network).named_parameters())
         if parameters.keys() != names.keys():
-            raise ValueError(f"{part} has other weights than its checkpoint: {parameters.keys() ^ names.keys()}")
+            raise ValueError(f"{network} has other weights than its checkpoint: {parameters.keys() ^ names.keys()}")
         for ours, (theirs, _) in names.items():
             found = parameters[ours]
             if not torch.equal(found.cpu().flatten(), weights[theirs].flatten().to(found.dtype)):
-                raise ValueError(f"{part}.{ours} is not what the file holds under {theirs}.")
+                raise ValueError(f"{network}.{ours} is not what the file holds under {theirs}.")
             count += found.numel()
     return count
 
@@ -149,7 +149,7 @@ def loading(machine: Machine, folder: Path, checks: dict[str, bool]) -> tuple[Pa
             }
         )
         checks[f".{suffix}: every weight in its place"] = count == sum(
-            parameter.numel() for part in pipe.parts.named().values() for parameter in part.parameters()
+            parameter.numel() for network in pipe.networks.named().values() for parameter in network.parameters()
         )
         del pipe
     return path, rows
@@ -277,7 +277,7 @@ def main() -> None:
                   "{difference:.5f} (allowed {allowed})".format(**results["half against float32"]))  # fmt: skip
         if {"options", "compile"} & set(arguments.stages):
             pipe = machine.load(path, verify=False)
-            weights = sum(p.nbytes for part in pipe.parts.named().values() for p in part.parameters())
+            weights = sum(p.nbytes for network in pipe.networks.named().values() for p in network.parameters())
             results["weights GB"] = weights / 1e9
             print(f"weights: {results['weights GB']:.4f} GB in {machine.dtype}")
             if "options" in arguments.stages:

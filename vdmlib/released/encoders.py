@@ -172,7 +172,7 @@ class AutoencoderConfig:
         return 2 ** (len(self.channels) - 1)
 
 
-def autoencoder(config: AutoencoderConfig) -> nn.Module:
+def build_vae(config: AutoencoderConfig) -> nn.Module:
     """``diffusers``' ``AutoencoderKL`` with fresh weights."""
     levels = len(config.channels)
     return require("diffusers").AutoencoderKL(
@@ -201,8 +201,8 @@ def decode_latents(
 ) -> Float[Tensor, "b f 3 h2 w2"]:
     """Latents to pixels around −1 ... 1, all frames together or a few at a time: the same result in less memory."""
     frames = rearrange(latents / LATENT_SCALE, "b f c h w -> (b f) c h w")
-    parts = [vae.decode(part).sample for part in frames.split(frames_at_once or len(frames))]
-    return rearrange(torch.cat(parts), "(b f) c h w -> b f c h w", b=len(latents))
+    chunks = [vae.decode(chunk).sample for chunk in frames.split(frames_at_once or len(frames))]
+    return rearrange(torch.cat(chunks), "(b f) c h w -> b f c h w", b=len(latents))
 
 
 # From diffusers' names to the released ones, tried in this order.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .checkpoints import UNET_PREFIX, CheckpointError, load_unet, read_checkpoint, released_names
 from .encoders import autoencoder_names, require, resampler_name
-from .releases import RELEASES, Kind, Parts, Release, build_parts
+from .releases import RELEASES, Kind, Networks, Release, build_networks
 
 Names = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -28,26 +28,26 @@ SCHEDULE = {
 }  # fmt: skip
 
 
-def checkpoint_names(release: Release, parts: Parts | None = None) -> dict[str, Names]:
-    """For each part and each of its parameters: the name in the released file, in full, and the shape there."""
-    if parts is None:
+def checkpoint_names(release: Release, networks: Networks | None = None) -> dict[str, Names]:
+    """For each network and each of its parameters: the name in the released file, in full, and the shape there."""
+    if networks is None:
         with torch.device("meta"):
-            parts = build_parts(release)
+            networks = build_networks(release)
 
-    def own(part: nn.Module, prefix: str, rename=str) -> Names:
-        return {name: (prefix + rename(name), tuple(p.shape)) for name, p in part.named_parameters()}
+    def own(network: nn.Module, prefix: str, rename=str) -> Names:
+        return {name: (prefix + rename(name), tuple(p.shape)) for name, p in network.named_parameters()}
 
     def prefixed(names: Names, prefix: str) -> Names:
         return {ours: (prefix + theirs, shape) for ours, (theirs, shape) in names.items()}
 
     names = {
         "unet": prefixed(released_names(release.unet), UNET_PREFIX),
-        "autoencoder": prefixed(autoencoder_names(parts.autoencoder), AUTOENCODER),
-        "text_encoder": own(parts.text_encoder, TEXT),
+        "autoencoder": prefixed(autoencoder_names(networks.autoencoder), AUTOENCODER),
+        "text_encoder": own(networks.text_encoder, TEXT),
     }
     if release.kind == "i2v":
-        names["image_encoder"] = own(parts.image_encoder, IMAGE + "visual.")
-        names["resampler"] = own(parts.resampler, RESAMPLER, resampler_name)
+        names["image_encoder"] = own(networks.image_encoder, IMAGE + "visual.")
+        names["resampler"] = own(networks.resampler, RESAMPLER, resampler_name)
     return names
 
 
@@ -117,7 +117,7 @@ def load_release(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     verify: bool = True,
-) -> tuple[Parts, Release]:
+) -> tuple[Networks, Release]:
     """Read a released checkpoint. Every name and shape is checked before the first weight is used.
 
     Args:
@@ -133,22 +133,22 @@ def load_release(
     weights = _unwrap(read_checkpoint(path), path)
     release = release or _recognise(weights, kind)
     with torch.device("meta"):
-        parts = build_parts(release)
-    names = checkpoint_names(release, parts)
+        networks = build_networks(release)
+    names = checkpoint_names(release, networks)
     _check(weights, names, release, path)
     if verify:
         _verify(Path(path))
-    parts.unet = load_unet(path, release.unet, dtype=dtype, device=device).requires_grad_(False)
-    for name, part in parts.named().items():
+    networks.unet = load_unet(path, release.unet, dtype=dtype, device=device).requires_grad_(False)
+    for name, network in networks.named().items():
         if name != "unet":
-            shapes = {ours: p.shape for ours, p in part.named_parameters()}
+            shapes = {ours: p.shape for ours, p in network.named_parameters()}
             converted = {
                 ours: weights[theirs].reshape(shapes[ours]).to(device=device, dtype=dtype)
                 for ours, (theirs, _) in names[name].items()
             }
-            part.load_state_dict(converted, assign=True)
-            part.requires_grad_(False)
-    return parts, release
+            network.load_state_dict(converted, assign=True)
+            network.requires_grad_(False)
+    return networks, release
 
 
 def _unwrap(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:
@@ -172,7 +172,7 @@ def _recognise(weights: Mapping[str, Tensor], kind: Kind) -> Release:
 
 
 def _check(weights: Mapping[str, Tensor], names: Mapping[str, Names], release: Release, path: str | Path) -> None:
-    needed = {theirs: shape for part in names.values() for theirs, shape in part.values()}
+    needed = {theirs: shape for network in names.values() for theirs, shape in network.values()}
     known = needed | unused_names(release)
     missing = [name for name in needed if name not in weights]
     foreign = [name for name in weights if name not in known and name not in SCHEDULE]

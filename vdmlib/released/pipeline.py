@@ -26,7 +26,6 @@ from ..devices import (
     choose_dtype,
     compile_network,
     dtype_name,
-    memory_explained,
 )
 from ..media import check_number, read_images
 from ..media import save_video as save_video
@@ -34,31 +33,31 @@ from ..sampling import SamplingStep, sample_ddim
 from ..unet3d import UNet3D
 from .encoders import decode_latents, encode_text, prepare_image, tokenizer
 from .loading import find_checkpoint, load_release
-from .memory import FASTEST, MemoryOptions, Stage, lent, lent_by_block, slice_layers
-from .releases import RELEASES, Kind, Parts, Release
+from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
+from .releases import RELEASES, Kind, Networks, Release
 
 
 class VideoCrafterPipeline:
     """A released model, ready to be called.
 
     Attributes:
-        parts: the networks. release: which model this is. device, dtype: where and in what it runs.
+        networks: of the model. release: which model this is. device, dtype: where and in what it runs.
         memory: what to trade for less memory; may be set to other :class:`MemoryOptions` at any time.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        networks: Networks,
         release: Release,
         device: torch.device | str | None = None,
         memory: MemoryOptions = FASTEST,
     ):
-        self.parts, self.release, self.memory = parts, release, memory
+        self.networks, self.release, self.memory = networks, release, memory
         self.device = choose_device(device)
-        self.dtype = next(parts.unet.parameters()).dtype
+        self.dtype = next(networks.unet.parameters()).dtype
         self.tokenizer = tokenizer(release.text_encoder)
         self._compiled = False
-        with self._stage("loading"):
+        with self._phase("loading"):
             self._place()
 
     @classmethod
@@ -97,8 +96,8 @@ class VideoCrafterPipeline:
         home = device if memory.offload is None else "cpu"
         path = find_checkpoint(path_or_hub_id)
         with memory_explained("loading", device, dtype, memory):
-            parts, release = load_release(path, kind, release, dtype=dtype, device=home, verify=verify)
-        return cls(parts, release, device, memory)
+            networks, release = load_release(path, kind, release, dtype=dtype, device=home, verify=verify)
+        return cls(networks, release, device, memory)
 
     def compile(self, **options: Any) -> "VideoCrafterPipeline":
         """Let ``torch.compile`` translate the U-Net: the first step then takes minutes.
@@ -110,7 +109,7 @@ class VideoCrafterPipeline:
             raise ValueError(
                 f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
             )
-        compile_network(self.parts.unet, **options)
+        compile_network(self.networks.unet, **options)
         self._compiled = True
         return self
 
@@ -159,7 +158,7 @@ class VideoCrafterPipeline:
         self._check(prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width)
         if self._compiled and self.memory.offload is not None:
             raise ValueError(f"offload is {self.memory.offload!r}, but the U-Net is compiled: load it again without.")
-        with self._stage("loading"):
+        with self._phase("loading"):
             self._place()
 
         generator = torch.Generator()
@@ -167,9 +166,9 @@ class VideoCrafterPipeline:
         factor = release.autoencoder.downsampling
         shape = (len(prompts), frames, release.unet.out_channels, height // factor, width // factor)
         size = f"{len(prompts)} × {frames} frames of {height} × {width}"
-        with self._stage("encoding", size):
+        with self._phase("encoding", size):
             context, uncond_context = self._contexts(prompts, negative_prompt, pictures)
-        with self._stage("denoising", size), self._running("unet") as unet:
+        with self._phase("denoising", size), self._running("unet") as unet:
             slice_layers(unet, self.memory, self.device)
             latents = sample_ddim(
                 _Denoiser(unet, fill_caches=self._compiled),
@@ -187,7 +186,7 @@ class VideoCrafterPipeline:
                 guidance_in_one_batch=self.memory.guidance_in_one_batch,
             )
         self._check_finite("latents", latents)
-        with self._stage("decoding", size), self._running("autoencoder") as vae:
+        with self._phase("decoding", size), self._running("autoencoder") as vae:
             pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames).float()
         self._check_finite("pixels", pixels)
         return ((pixels + 1) / 2).clamp(0, 1).cpu()
@@ -235,22 +234,22 @@ class VideoCrafterPipeline:
     def _place(self) -> None:
         """Bring the weights where the options want them to wait; free of cost where they are."""
         home = self.device if self.memory.offload is None else torch.device("cpu")
-        for part in self.parts.named().values():
-            part.to(home)
+        for network in self.networks.named().values():
+            network.to(home)
             if home.type == "cuda":
-                channels_last_weights(part)
+                channels_last_weights(network)
 
     @contextmanager
     def _running(self, name: str) -> Iterator[nn.Module]:
-        part, offload = getattr(self.parts, name), self.memory.offload
+        network, offload = getattr(self.networks, name), self.memory.offload
         if offload is None:
-            yield part
+            yield network
             return
-        with (lent_by_block if (offload, name) == ("blocks", "unet") else lent)(part, self.device):
-            yield part
+        with (lend_by_block if (offload, name) == ("blocks", "unet") else lend)(network, self.device):
+            yield network
 
-    def _stage(self, stage: Stage, size: str = "the weights"):
-        return memory_explained(stage, self.device, self.dtype, self.memory, size)
+    def _phase(self, phase: Phase, size: str = "the weights"):
+        return memory_explained(phase, self.device, self.dtype, self.memory, size)
 
     def _contexts(
         self, prompts: list[str], negative_prompt: str, pictures: Tensor | None

@@ -12,7 +12,7 @@ from .encoders import (
     AutoencoderConfig,
     ImageEncoderConfig,
     TextEncoderConfig,
-    autoencoder,
+    build_vae,
     image_encoder,
     text_encoder,
 )
@@ -113,7 +113,7 @@ RELEASES: dict[str, tuple[Release, ...]] = {
 
 
 @dataclass
-class Parts:
+class Networks:
     """The networks of one model, in evaluation mode; the last two in image-to-video models only."""
 
     unet: UNet3D
@@ -123,15 +123,15 @@ class Parts:
     resampler: Resampler | None = None
 
     def named(self) -> dict[str, nn.Module]:
-        return {name: part for name, part in vars(self).items() if part is not None}
+        return {name: network for name, network in vars(self).items() if network is not None}
 
 
-def build_parts(release: Release) -> Parts:
+def build_networks(release: Release) -> Networks:
     """The networks of a release with fresh weights, on the current default device (``with torch.device(...)``)."""
-    parts = Parts(UNet3D(release.unet), autoencoder(release.autoencoder), text_encoder(release.text_encoder))
+    networks = Networks(UNet3D(release.unet), build_vae(release.autoencoder), text_encoder(release.text_encoder))
     if release.kind == "i2v":
-        parts.image_encoder = image_encoder(release.image_encoder)
-        parts.resampler = Resampler(**asdict(release.resampler))
-    for part in parts.named().values():
-        part.eval().requires_grad_(False)
-    return parts
+        networks.image_encoder = image_encoder(release.image_encoder)
+        networks.resampler = Resampler(**asdict(release.resampler))
+    for network in networks.named().values():
+        network.eval().requires_grad_(False)
+    return networks

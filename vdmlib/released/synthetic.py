@@ -26,7 +26,7 @@ class SyntheticWeights(Mapping[str, Tensor]):
 
     def __init__(self, release: Release, seed: int = 0, shared: bool = False):
         self.seed, self.shared = seed, shared
-        self.shapes = {name: shape for part in checkpoint_names(release).values() for name, shape in part.values()}
+        self.shapes = dict(pair for names in checkpoint_names(release).values() for pair in names.values())
         self.shapes |= unused_names(release) | dict.fromkeys(sorted(SCHEDULE), (1000,)) | {"scale_arr": (1400,)}
         self._starts = {name: 31 * i for i, name in enumerate(self.shapes)}
 

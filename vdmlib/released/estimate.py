@@ -1,0 +1,164 @@
+"""How much memory a run needs, counted tensor by tensor before anything is allocated (chapter 11)."""
+
+import math
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..unet3d import UNet3D
+from .encoders import decode_latents, encode_text
+from .memory import FASTEST, MemoryOptions, Phase, slice_layers, tensors_of, unet_blocks
+from .releases import Release, build_networks
+
+
+class TensorLedger(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive while it is active: each storage once, from birth to death.
+
+    ``on_cpu`` also counts that a CPU's convolution copies its weights while it runs, into a layout of its own and, if
+    need be, into that of its input before; beside a short and small video that is more than all activations.
+    """
+
+    def __init__(self, on_cpu: bool = False):
+        super().__init__()
+        self.on_cpu = on_cpu
+        self.bytes = self.peak = 0
+        self._known: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        for leaf in tree_leaves((args, kwargs)):
+            self._meet(leaf, new=False)
+        result = func(*args, **kwargs)
+        for leaf in tree_leaves(result):
+            self._meet(leaf, new=True)
+        if self.on_cpu and func is torch.ops.aten.convolution.default and math.prod(args[1].shape[2:]) > 1:
+            copies = 1 if args[0].is_contiguous() else 2
+            self.peak = max(self.peak, self.bytes + copies * args[1].nbytes)
+        return result
+
+    def _meet(self, leaf: object, new: bool) -> None:
+        if not isinstance(leaf, Tensor) or (key := leaf.untyped_storage()._cdata) in self._known:
+            return
+        storage = leaf.untyped_storage()
+        size = storage.nbytes() if new else 0  # What was there before, such as weights, is not counted.
+
+        def forget(_):
+            del self._known[key]
+            self.bytes -= size
+
+        self._known[key] = weakref.ref(storage, forget)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+
+def peak_bytes(run: Callable[[], object], on_cpu: bool = False) -> int:
+    """The most bytes that the tensors made inside ``run`` take at one moment; see :class:`TensorLedger`."""
+    with TensorLedger(on_cpu) as ledger:
+        run()
+    return ledger.peak
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes: of each network's weights, and in each phase the weights on the device and the peak of everything else."""
+
+    weights: dict[str, int]
+    resident: dict[Phase, int]
+    activations: dict[Phase, int]
+
+    @property
+    def peak(self) -> int:
+        """The most that is needed at once, and so what the device must have."""
+        return max(self.resident[phase] + self.activations[phase] for phase in self.resident)
+
+
+def estimate_memory(
+    release: Release,
+    options: MemoryOptions = FASTEST,
+    dtype: torch.dtype = torch.float16,
+    frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    prompts: int = 1,
+    guidance: bool = True,
+    device: torch.device | str = "cuda",
+) -> MemoryEstimate:
+    """What a run of :class:`vdmlib.VideoCrafterPipeline` on a device needs, without memory, weights or that device.
+
+    Every phase runs on fake tensors, which have shapes and lifetimes but no contents, and all of them are counted.
+    Kernels are taken to be fused as the CPU's are. What a GPU's libraries take as working space, and copies where one
+    of them wants another layout, come on top.
+    """
+    frames, height, width = frames or release.frames, height or release.height, width or release.width
+    with torch.device("meta"):
+        networks = build_networks(release)
+    weights = {
+        name: sum(p.numel() for p in network.parameters()) * dtype.itemsize
+        for name, network in networks.named().items()
+    }
+    device = torch.device(device)
+    on_cpu = device.type == "cpu"
+    both = 2 if guidance else 1
+    calls = both if options.guidance_in_one_batch else 1
+    with FakeTensorMode(), torch.no_grad():
+        for network in networks.named().values():
+            _make_fake(network, dtype)
+        slice_layers(networks.unet, options, device)
+
+        def draw(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype)
+
+        ids = torch.zeros(prompts + 1, release.text_encoder.tokens, dtype=torch.long)
+        encoding = [peak_bytes(lambda: encode_text(networks.text_encoder, ids), on_cpu)]
+        tokens = release.text_encoder.tokens
+        if release.kind == "i2v":
+            side = release.image_encoder.image_size
+            picture = draw(prompts + 1, 3, side, side)
+            encoding.append(peak_bytes(lambda: networks.resampler(networks.image_encoder(picture)), on_cpu))
+            tokens += release.resampler.queries
+        factor = release.autoencoder.downsampling
+        shape = (frames, release.unet.in_channels, height // factor, width // factor)
+        prompt = draw(calls * prompts, tokens, release.unet.context_channels)
+
+        def step():
+            x = draw(prompts, *shape, dtype=torch.float32)
+            # Where the two halves take turns, the keys and values of the first stay while the second runs.
+            kept = [networks.unet.prepare_context(prompt) for _ in range(both // calls)]
+            for cache in kept:
+                doubled = torch.cat([x] * calls).to(dtype)
+                result = networks.unet(doubled, torch.zeros(len(doubled)), context=cache, fps=release.fps)
+            return x, result.float()
+
+        activations = {
+            "encoding": max(encoding),
+            "denoising": peak_bytes(step, on_cpu),
+            "decoding": peak_bytes(
+                lambda: decode_latents(networks.autoencoder, draw(prompts, *shape), options.decode_frames), on_cpu
+            ),
+        }
+    return MemoryEstimate(weights, _resident(weights, networks.unet, options, dtype), activations)
+
+
+def _make_fake(network: nn.Module, dtype: torch.dtype) -> None:
+    for kind in tensors_of(network):
+        for name, tensor in kind.items():
+            if tensor is not None:
+                fake = torch.empty(tensor.shape, dtype=dtype)
+                kind[name] = nn.Parameter(fake, requires_grad=False) if isinstance(tensor, nn.Parameter) else fake
+
+
+def _resident(weights: dict[str, int], net: UNet3D, options: MemoryOptions, dtype: torch.dtype) -> dict[Phase, int]:
+    if options.offload is None:
+        return dict.fromkeys(("encoding", "denoising", "decoding"), sum(weights.values()))
+    unet = weights["unet"]
+    if options.offload == "blocks":
+        blocks = [sum(p.numel() for p in block.parameters()) * dtype.itemsize for block in unet_blocks(net)]
+        unet = unet - sum(blocks) + max(blocks)
+    images = weights.get("image_encoder", 0) + weights.get("resampler", 0)
+    return {"encoding": max(weights["text_encoder"], images), "denoising": unet, "decoding": weights["autoencoder"]}
