@@ -1,6 +1,10 @@
 """Reader of the golden numbers in ``tests/golden``: figures made by running the released model code.
 
 Layouts in the files are the released ones: videos ``b c t h w``, frames ``(b t) c h w``.
+
+How exact a test has to be is said here too. What holds exactly in theory (a batch against single videos, slices
+against the whole) is computed in float64 and held to ``EXACT``; what is compared with a golden number, which was
+computed in float32, is held to ``MARGIN`` times the rounding noise that was measured when the number was made.
 """
 
 import json
@@ -14,6 +18,18 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[1] / "golden"
+
+# In float64, relative to the root mean square: some thousand roundings, and a thousandth of what float32 could see.
+EXACT = 1e-12
+
+# The most that a result may be off, in units of its noise. Under every set of kernels of `make processors` it stays
+# below 4; the mistakes that test_mutations makes on purpose are above 50.
+MARGIN = 10
+
+# The noise of numbers that have none recorded, relative to their root mean square. For closed forms it is one
+# rounding to float32; for the others, what other kernels have moved them by.
+ROUNDING = 2**-24
+UNMEASURED = {"schedule": ROUNDING, "timestep_embedding": 5e-6, "clip": 2e-6, "ddim": 5e-6}
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,17 @@ class Case:
 
     def outputs(self) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array) for name, array in self._arrays("out").items()}
+
+    def noise(self, output: str = "y") -> float:
+        """How far rounding alone moves an output of the released code, relative to its root mean square."""
+        measured = (self.meta.get("noise") or {}).get(output)
+        if measured is None:
+            return UNMEASURED[self.group]
+        return max(measured["kernels"], measured["nudge_1e7"]) / measured["rms"]
+
+    def error(self, result: Tensor, output: str = "y", expected: Tensor | None = None) -> float:
+        """max |difference| from an output (or from an excerpt of it), as a multiple of its noise: below ``MARGIN``."""
+        return relative_error(result, self.outputs()[output] if expected is None else expected) / self.noise(output)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights under their released names."""
@@ -60,8 +87,8 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
     """max |difference| over the root mean square of the expected tensor; infinite where the shapes differ."""
     if result.shape != expected.shape:
         return float("inf")
-    expected = expected.double()
-    return float((result.double() - expected).abs().max() / expected.square().mean().sqrt())
+    result, expected = result.detach().double(), expected.detach().double()
+    return float((result - expected).abs().max() / expected.square().mean().sqrt())
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

@@ -64,8 +64,11 @@ def tiny_config(option: str = "videocrafter2", **changes) -> UNet3DConfig:
     return dataclasses.replace(BASE, **{**OPTIONS[option], **changes})
 
 
-def tiny_network(config: UNet3DConfig, seed: int = 0) -> UNet3D:
-    """In evaluation mode. What a fresh network has at zero is drawn at random, so that every part counts."""
+def tiny_network(config: UNet3DConfig, seed: int = 0, dtype: torch.dtype = torch.float32) -> UNet3D:
+    """In evaluation mode. What a fresh network has at zero is drawn at random, so that every part counts.
+
+    In float64 it has the same weights, and what holds exactly can be tested on any processor.
+    """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     net = UNet3D(config)
@@ -74,13 +77,15 @@ def tiny_network(config: UNet3DConfig, seed: int = 0) -> UNet3D:
             if not parameter.any():
                 scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
                 parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    return net.eval()
+    return net.eval().to(dtype)
 
 
-def tiny_inputs(config: UNet3DConfig, batch: int = 2, frames: int = 3, seed: int = 1) -> dict[str, Tensor]:
-    """Arguments of ``UNet3D.forward``, by name."""
+def tiny_inputs(
+    config: UNet3DConfig, batch: int = 2, frames: int = 3, seed: int = 1, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Arguments of ``UNet3D.forward``, by name; the same numbers in every dtype."""
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+    draw = lambda *shape: torch.randn(shape, generator=generator).to(dtype)  # noqa: E731
     side = 2 ** (config.levels - 1)
     tokens = config.text_tokens + 2 * frames * config.image_attention
     given = {

@@ -11,9 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from golden_numbers import Case, case, relative_error
+from golden_numbers import MARGIN, Case, case
 from released_classes import run_block, run_unet, unet
-from test_parity import BLOCK_TOLERANCE, DDIM_TOLERANCE, UNET_TOLERANCE
 from torch import nn
 
 import vdmlib
@@ -44,12 +43,10 @@ def run_ddim(golden: Case) -> torch.Tensor:
 def times_tolerance(group: str, name: str) -> float:
     """How far from the golden numbers a case is, as a multiple of what is tolerated; one or less passes."""
     golden = case(group, name)
-    if group == "ddim":
-        return relative_error(run_ddim(golden), golden.outputs()["x"]) / DDIM_TOLERANCE
     with torch.no_grad():
-        if group.startswith("unet"):
-            return relative_error(run_unet(unet(golden), golden), golden.outputs()["y"]) / UNET_TOLERANCE
-        return relative_error(run_block(golden), golden.outputs()["y"]) / BLOCK_TOLERANCE
+        if group == "ddim":
+            return golden.error(run_ddim(golden), "x") / MARGIN
+        return golden.error(run_unet(unet(golden), golden) if group.startswith("unet") else run_block(golden)) / MARGIN
 
 
 def wrap(monkeypatch, owner, name: str, changed):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 from einops import rearrange
-from golden_numbers import relative_error
+from golden_numbers import EXACT, relative_error
 from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
 from torch import Tensor, nn
 
@@ -151,10 +151,18 @@ class Recorder:
 CONTEXT, UNCONDITIONAL = noise(2, 5, 24, seed=5), noise(2, 5, 24, seed=6)
 
 
-def record(**settings) -> tuple[Tensor, list[dict]]:
+def record(start: Tensor | None = None, **settings) -> tuple[Tensor, list[dict]]:
     recorder = Recorder()
     given = dict(context=CONTEXT, steps=5, fps=8, progress=False) | settings
-    return sample_ddim(recorder, NoiseSchedule.videocrafter2(), noise(), **given), recorder.calls
+    start = noise() if start is None else start
+    return sample_ddim(recorder, NoiseSchedule.videocrafter2(), start, **given), recorder.calls
+
+
+def record_exactly(context: Tensor = CONTEXT, uncond_context: Tensor | None = None, **settings):
+    """In float64."""
+    if uncond_context is not None:
+        settings["uncond_context"] = uncond_context.double()
+    return record(noise().double(), context=context.double(), **settings)
 
 
 def test_seeds_reproduce_and_leave_the_global_generator_alone():
@@ -214,25 +222,26 @@ def test_a_guidance_scale_of_one_never_asks_the_unconditional_half():
 def test_guidance_asks_both_halves(fps):
     """In one batch or two calls: each video with its own context and fps, and the same result."""
     settings = dict(uncond_context=UNCONDITIONAL, guidance_scale=7.0, fps=fps)
-    together, one = record(**settings)
-    apart, two = record(**settings, guidance_in_one_batch=False)
-    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
+    together, one = record_exactly(**settings)
+    apart, two = record_exactly(**settings, guidance_in_one_batch=False)
+    assert relative_error(together, apart) < EXACT
     assert len(one) == 5 and len(two) == 10
     for both, without, with_prompt in zip(one, two[::2], two[1::2], strict=True):
-        assert torch.equal(both["context"], torch.cat([UNCONDITIONAL, CONTEXT]))
-        assert torch.equal(without["context"], UNCONDITIONAL) and torch.equal(with_prompt["context"], CONTEXT)
-        torch.testing.assert_close(both["x"], torch.cat([without["x"], with_prompt["x"]]), rtol=1e-4, atol=1e-4)
+        assert torch.equal(both["context"], torch.cat([UNCONDITIONAL, CONTEXT]).double())
+        assert torch.equal(without["context"], UNCONDITIONAL.double())
+        assert torch.equal(with_prompt["context"], CONTEXT.double())
+        assert relative_error(both["x"], torch.cat([without["x"], with_prompt["x"]])) < EXACT
         assert without["fps"] is fps and with_prompt["fps"] is fps
         many = isinstance(fps, Tensor) and fps.ndim == 1
         assert both["fps"].tolist() == [8, 24, 8, 24] if many else both["fps"] is fps
 
 
 def test_guidance_extrapolates_from_unconditional_to_conditional():
-    by_scale = [record(uncond_context=UNCONDITIONAL, guidance_scale=scale)[0] for scale in (0.0, 3.0)]
-    without, with_prompt = record(context=UNCONDITIONAL)[0], record()[0]
-    torch.testing.assert_close(by_scale[0], without)
+    by_scale = [record_exactly(uncond_context=UNCONDITIONAL, guidance_scale=scale)[0] for scale in (0.0, 3.0)]
+    without, with_prompt = record_exactly(context=UNCONDITIONAL)[0], record_exactly()[0]
+    assert relative_error(by_scale[0], without) < EXACT
     # The recorder and DDIM are linear in the context's mean.
-    torch.testing.assert_close(by_scale[1], without + 3 * (with_prompt - without), rtol=1e-4, atol=1e-4)
+    assert relative_error(by_scale[1], without + 3 * (with_prompt - without)) < EXACT
 
 
 @pytest.mark.parametrize("one_batch", [True, False])
@@ -279,11 +288,11 @@ def run(net: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_videos_of_a_batch_do_not_influence_one_another(option):
-    net = tiny_network(tiny_config(option))
-    inputs = tiny_inputs(net.config)
+    net = tiny_network(tiny_config(option), dtype=torch.float64)
+    inputs = tiny_inputs(net.config, dtype=torch.float64)
     together = run(net, inputs)
     alone = torch.cat([run(net, {name: value[i : i + 1] for name, value in inputs.items()}) for i in range(2)])
-    assert relative_error(together, alone) < 1e-5
+    assert relative_error(together, alone) < EXACT
     assert relative_error(together[:1], together[1:]) > 0.1
 
 
@@ -299,13 +308,13 @@ def test_videos_of_a_batch_do_not_influence_one_another(option):
     ],
 )
 def test_the_order_of_the_frames_is_seen_by_convolutions_distances_and_masks_alone(changes, sees_order):
-    net = tiny_network(tiny_config(**changes))
-    inputs = tiny_inputs(net.config, frames=4)
+    net = tiny_network(tiny_config(**changes), dtype=torch.float64)
+    inputs = tiny_inputs(net.config, frames=4, dtype=torch.float64)
     inputs["timesteps"] = torch.tensor([[1, 200, 500, 900], [300, 300, 20, 999]])
     order = torch.tensor([2, 0, 3, 1])
     moved = run(net, inputs | {"x": inputs["x"][:, order], "timesteps": inputs["timesteps"][:, order]})
     error = relative_error(moved, run(net, inputs)[:, order])
-    assert error > 1e-2 if sees_order else error < 1e-5
+    assert error > 1e-2 if sees_order else error < EXACT
 
 
 def test_without_layers_over_time_each_frame_stands_alone():
@@ -368,8 +377,9 @@ def test_image_tokens_reach_every_frame_and_pixel_over_time():
 
 
 def test_causal_attention_leaks_through_its_norm_alone():
-    layer = modules(tiny_network(tiny_config("causal_attention")), TemporalTransformer)["middle.temporal_transformer"]
-    x = noise(2, 3, layer.norm.num_channels, 4, 2)
+    net = tiny_network(tiny_config("causal_attention"), dtype=torch.float64)
+    layer = modules(net, TemporalTransformer)["middle.temporal_transformer"]
+    x = noise(2, 3, layer.norm.num_channels, 4, 2, dtype=torch.float64)
     later = x.clone()
     later[:, 2] += noise(*later[:, 2].shape, seed=4)
 
@@ -380,15 +390,15 @@ def test_causal_attention_leaks_through_its_norm_alone():
     assert relative_error(after, before) > 1e-3
     layer.norm = nn.Identity()
     before, after = first_frames()
-    assert relative_error(after, before) < 1e-6
+    assert relative_error(after, before) < EXACT
 
 
 def test_fps_matters_and_is_16_when_left_out():
-    net = tiny_network(tiny_config())
-    inputs = tiny_inputs(net.config)
+    net = tiny_network(tiny_config(), dtype=torch.float64)
+    inputs = tiny_inputs(net.config, dtype=torch.float64)
     del inputs["fps"]
     left_out = run(net, inputs)
     for same in (16, 16.0, torch.tensor(16), torch.tensor([16, 16])):
         assert torch.equal(run(net, inputs | {"fps": same}), left_out)
     mixed = run(net, inputs | {"fps": torch.tensor([16, 8])})
-    assert relative_error(mixed[0], left_out[0]) < 1e-5 and relative_error(mixed[1], left_out[1]) > 1e-2
+    assert relative_error(mixed[0], left_out[0]) < EXACT and relative_error(mixed[1], left_out[1]) > 1e-2
