@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -10,6 +11,12 @@ from jaxtyping import install_import_hook
 
 assert "vdmlib" not in sys.modules, "vdmlib was imported before its shapes could be checked"
 install_import_hook("vdmlib", "beartype.beartype")
+
+# For torchvision, here and in every process that a test starts; the files there say why.
+STARTUP = str(Path(__file__).parent / "helpers" / "startup")
+sys.path.insert(0, STARTUP)
+__import__("torchvision_operators")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (STARTUP, os.environ.get("PYTHONPATH"))))
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

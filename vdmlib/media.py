@@ -2,7 +2,9 @@
 
 import math
 import os
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from .released.encoders import require
+
+def require(name: str) -> ModuleType:
+    """Import a package of the ``pipeline`` extra, or say in one sentence what to install."""
+    try:
+        return import_module(name)
+    except (ImportError, RuntimeError) as error:  # A torchvision of another build raises RuntimeError.
+        raise ImportError(
+            f"Sampling from a released checkpoint needs the package {name.split('.')[0]}, which cannot be imported "
+            f"({error}): pip install 'vdmlib[pipeline]'."
+        ) from error
 
 
 def read_images(image: Any) -> Float[Tensor, "b 3 h w"]:

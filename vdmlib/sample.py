@@ -20,8 +20,7 @@ from einops import repeat
 from torch import Tensor
 
 from .devices import DTYPES, choose_device
-from .media import check_number, read_images, save_video
-from .released.encoders import require
+from .media import check_number, read_images, require, save_video
 from .released.memory import MemoryOptions
 from .released.pipeline import VideoCrafterPipeline
 

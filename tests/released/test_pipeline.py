@@ -10,7 +10,7 @@ import torch
 from einops import repeat
 
 import vdmlib
-from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
+from vdmlib import MemoryOptions, Release, VideoCrafterPipeline, media
 from vdmlib.released import encoders, pipeline
 from vdmlib.released.loading import SCHEDULE, _recognise, checkpoint_names, unused_names
 from vdmlib.released.memory import lend, lend_by_block, unet_blocks
@@ -368,18 +368,18 @@ def test_saved_video_shows_the_frames(suffix, tmp_path):
 
 def test_a_torchvision_that_does_not_fit_is_named(monkeypatch):
     def unfit(name):
-        raise RuntimeError(f"{name} and PyTorch were compiled with different CUDA versions.")
+        raise RuntimeError("PyTorch and torchvision were compiled with different CUDA versions.")
 
-    monkeypatch.setattr(encoders, "import_module", unfit)
-    with pytest.raises(ImportError, match=r"needs the package open_clip, .*torchvision and PyTorch were"):
-        encoders.require("open_clip")
+    monkeypatch.setattr(media, "import_module", unfit)
+    with pytest.raises(ImportError, match=r"needs the package open_clip, .*torchvision were compiled with"):
+        media.require("open_clip")
 
 
 def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch, files, tmp_path):
     def absent(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(encoders, "import_module", absent)
+    monkeypatch.setattr(media, "import_module", absent)
     for needs, use in {
         "diffusers": lambda: build_networks(Release.tiny()),
         "open_clip": lambda: encoders.tokenizer(encoders.TextEncoderConfig()),

@@ -8,8 +8,6 @@ checkpoint: which layers are used, and under which names they are stored.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -17,41 +15,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..media import require
+
 LATENT_SCALE = 0.18215  # Brings the autoencoder's latents to a variance of about one.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-_TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")  # Empty, as long as torchvision can be imported.
-
-
-def require(name: str) -> ModuleType:
-    """Import a package of the ``pipeline`` extra, or say in one sentence what to install."""
-    try:
-        if name in ("diffusers", "open_clip"):
-            _tolerate_torchvision()
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"Sampling from a released checkpoint needs the package {name.split('.')[0]}, which cannot be imported "
-            f"({error}): pip install 'vdmlib[pipeline]'."
-        ) from error
-
-
-def _tolerate_torchvision() -> None:
-    """Make torchvision importable where it was compiled for another build of PyTorch than the one that is there.
-
-    diffusers and open_clip import it for what they do with picture files, which is not used here. Where its compiled
-    operators cannot be loaded, it fails because it describes two of them that then do not exist.
-    """
-    try:
-        import_module("torchvision")
-    except ImportError:
-        pass  # Who needs it will say so.
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise ImportError(str(error)) from error
-        for operator in ("nms", "qnms"):
-            _TORCHVISION.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
 
 
 @dataclass(frozen=True)

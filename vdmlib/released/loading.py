@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..media import require
 from .checkpoints import UNET_PREFIX, CheckpointError, load_unet, read_checkpoint, released_names
-from .encoders import autoencoder_names, require, resampler_name
+from .encoders import autoencoder_names, resampler_name
 from .releases import RELEASES, Kind, Networks, Release, build_networks
 
 Names = dict[str, tuple[str, tuple[int, ...]]]
