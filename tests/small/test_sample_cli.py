@@ -105,7 +105,8 @@ def test_what_goes_wrong_is_one_line_and_no_traceback(changes, expected, tiny, t
 
 
 def run(*command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"]))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
