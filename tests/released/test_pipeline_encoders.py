@@ -10,7 +10,6 @@ from vdmlib.released.encoders import (
     AutoencoderConfig,
     ImageEncoderConfig,
     TextEncoderConfig,
-    autoencoder_names,
     build_vae,
     decode_latents,
     encode_pixels,
@@ -20,6 +19,7 @@ from vdmlib.released.encoders import (
     text_encoder,
     tokenizer,
 )
+from vdmlib.released.names import autoencoder_names
 
 
 def test_token_ids():

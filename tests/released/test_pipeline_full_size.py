@@ -13,7 +13,7 @@ from gpu_check import weights_in_place
 
 import vdmlib
 from vdmlib import Release, VideoCrafterPipeline
-from vdmlib.released.loading import SCHEDULE
+from vdmlib.released.names import SCHEDULE
 from vdmlib.released.synthetic import SyntheticWeights, write
 
 RELEASES = {"t2v": Release.videocrafter2, "i2v": Release.videocrafter1_i2v}

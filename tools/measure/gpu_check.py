@@ -33,8 +33,8 @@ from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 import vdmlib
-from vdmlib.released.loading import checkpoint_names
 from vdmlib.released.memory import FASTEST
+from vdmlib.released.names import checkpoint_names
 from vdmlib.released.synthetic import SyntheticWeights, write
 
 OPTIONS = {
@@ -112,7 +112,7 @@ def allocated_peak(run: Callable[[], object]) -> int:
 def weights_in_place(pipe: vdmlib.VideoCrafterPipeline, weights: SyntheticWeights) -> int:
     """How many numbers of the file arrived where they belong; raises ValueError for the first that did not."""
     count = 0
-    for network, names in checkpoint_names(pipe.release).items():
+    for network, names in checkpoint_names(pipe.networks).items():
         parameters = dict(getattr(pipe.networks, network).named_parameters())
         if parameters.keys() != names.keys():
             raise ValueError(f"{network} has other weights than its checkpoint: {parameters.keys() ^ names.keys()}")

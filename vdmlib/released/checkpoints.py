@@ -1,6 +1,5 @@
-"""Weights of the released models: their names, and loading them without executing or copying (chapter 8)."""
+"""Weights under their released names: read, checked once, loaded without executing or copying (chapters 8 and 11)."""
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -9,96 +8,49 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..unet3d import UNet3D, UNet3DConfig
-
-UNET_PREFIX = "model.diffusion_model."
-
-# From the names inside a module here to the names inside the same module there, tried in this order.
-# "temopral" is how the released code spells it.
-_RENAMES = (
-    (r"\btemporal\.norms\.(\d)", lambda m: f"temopral_conv.conv{int(m[1]) + 1}.0"),
-    (
-        r"\btemporal\.convolutions\.(\d)",
-        lambda m: f"temopral_conv.conv{int(m[1]) + 1}.{3 if int(m[1]) else 2}",
-    ),
-    (r"\bnorm_in\b", "in_layers.0"),
-    (r"\bconv_in\b", "in_layers.2"),
-    (r"\bembedding_projection\b", "emb_layers.1"),
-    (r"\bnorm_out\b", "out_layers.0"),
-    (r"\bconv_out\b", "out_layers.3"),
-    (r"\bskip\b", "skip_connection"),
-    (r"\bproject_(in|out)\b", r"proj_\1"),
-    (r"\bblocks\b", "transformer_blocks"),
-    (r"\bself_attention\b", "attn1"),
-    (r"\bcross_attention\b", "attn2"),
-    (r"\bnorm_self\b", "norm1"),
-    (r"\bnorm_cross\b", "norm2"),
-    (r"\bnorm_feed_forward\b", "norm3"),
-    (r"\bfeed_forward\.widen\b", "ff.net.0.proj"),
-    (r"\bfeed_forward\.narrow\b", "ff.net.2"),
-    (r"\bto_out\b", "to_out.0"),
-    (r"\bto_(k|v)_image\b", r"to_\1_ip"),
-    (r"\bimage_gate\b", "alpha"),
-    (r"\brelative_(k|v)\w+\.table\b", r"relative_position_\1.embeddings_table"),
-    (r"^layer\b", "op"),
-    (r"^convolution\b", "conv"),
+from ..configuration import UNet3DConfig
+from ..devices import choose_device
+from ..unet3d import UNet3D
+from .files import CheckpointError, CheckpointFile, find_checkpoint, opened, read_checkpoint
+from .names import (
+    IMAGE,
+    SCHEDULE,
+    UNET,
+    Names,
+    checkpoint_names,
+    released_name,
+    released_names,
+    unet_names,
+    unused_names,
 )
+from .releases import RELEASES, Kind, Networks, Release, skeleton
+
+__all__ = [
+    "CheckpointError",
+    "find_checkpoint",
+    "load_release",
+    "load_unet",
+    "read_checkpoint",
+    "released_name",
+    "released_names",
+    "unet_from_videocrafter",
+    "unet_to_videocrafter",
+]
+
+# What training programs wrap a state dict into, and the names that wrapped modules add to those of their parameters:
+# DistributedDataParallel and AveragedModel, DeepSpeed, torch.compile, FSDP, and FSDP's activation checkpointing.
+_WRAPPING_ENTRIES = ("state_dict", "module", "model", "model_state_dict")
+_WRAPPING_MODULES = {"module", "_forward_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_COUNTERS = {"n_averaged"}  # Of AveragedModel.
+# Every U-Net has it, so what stands before it stands before all names of the network.
+_FIRST = "time_embed.0.weight"
+_NAMED = ("videocrafter2", "videocrafter1_t2v_512", "videocrafter1_t2v_1024", "videocrafter1_i2v", "dynamicrafter_512")
+_MOST_NAMES = 8  # In one list of an error message.
 
 
-class CheckpointError(ValueError):
-    """A file or state dict that cannot become this network; the message says what is wrong and what to do."""
-
-
-def released_name(name: str) -> str:
-    """The name of a parameter inside one of the released modules, from its name inside ours.
-
-    >>> released_name("blocks.0.self_attention.to_q.weight")
-    'transformer_blocks.0.attn1.to_q.weight'
-    """
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def released_names(config: UNet3DConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """For every parameter of ``UNet3D(config)``: its name and its shape in the released checkpoint.
-
-    Shapes differ where the released code writes a linear layer as a convolution with a kernel of one.
-    """
-    net = _without_memory(config)
-    parents = {
-        "embedding.timestep_mlp": "time_embed",
-        "embedding.fps_mlp": "fps_embedding",
-        "encoder_blocks.0.convolution": "input_blocks.0.0",
-        "encoder_blocks.0.temporal_transformer": "init_attn.0",
-        "norm_out": "out.0",
-        "conv_out": "out.2",
-    }
-    blocks = {f"encoder_blocks.{i}": (f"input_blocks.{i}", b) for i, b in enumerate(net.encoder_blocks) if i}
-    blocks["middle"] = ("middle_block", net.middle)
-    blocks |= {f"decoder_blocks.{i}": (f"output_blocks.{i}", b) for i, b in enumerate(net.decoder_blocks)}
-    for ours, (theirs, block) in blocks.items():
-        parents |= {f"{ours}.{layer}": f"{theirs}.{position}" for position, layer in enumerate(block)}
-
-    names = {}
-    for name, parameter in net.named_parameters():
-        parent = next(p for p in parents if name.startswith(p + "."))
-        inside = name.removeprefix(parent + ".")
-        names[name] = (f"{parents[parent]}.{released_name(inside)}", _released_shape(name, parameter, config))
-    return names
-
-
-def _released_shape(name: str, parameter: Tensor, config: UNet3DConfig) -> tuple[int, ...]:
-    shape = tuple(parameter.shape)
-    if not re.search(r"transformer\.project_(in|out)\.weight$", name):
-        return shape
-    if "spatial_transformer" in name:
-        return shape if config.linear_projections else (*shape, 1, 1)
-    # The initial temporal transformer always has convolutions there.
-    return shape if config.linear_projections and not name.startswith("encoder_blocks.0.") else (*shape, 1)
+# Loading
 
 
 def unet_from_videocrafter(
@@ -110,33 +62,21 @@ def unet_from_videocrafter(
     """Build the network from weights under their released names; strict, in evaluation mode.
 
     Args:
-        state_dict: original names, with or without ``model.diffusion_model.`` in front, possibly nested under
-            ``state_dict`` or ``module``. Other parts of a whole checkpoint (autoencoder, CLIP) are left aside.
+        state_dict: original names, with whatever usual wrappers around the dictionary (``state_dict``, ``module``,
+            ``model``) and in the names (``model.diffusion_model.``, ``module.``, ``_orig_mod.``, ...). Other networks
+            of a whole checkpoint (autoencoder, CLIP) are left aside.
         config: which network this is.
         dtype, device: convert to; by default the weights stay what and where they are, and are not copied.
 
     Raises:
-        CheckpointError: lists every missing, foreign and misshapen tensor.
+        CheckpointError: names what is missing, foreign and misshapen.
     """
-    _check_dtype(dtype)
-    weights = _unet_weights(state_dict)
-    names = released_names(config)
-    _check(weights, names, config)
-    net = _without_memory(config)
-    converted = {
-        ours: weights[names[ours][0]].reshape(parameter.shape).to(device=device, dtype=dtype)
-        for ours, parameter in net.named_parameters()
-    }
-    net.load_state_dict(converted, assign=True)
-    return net.eval()
-
-
-def unet_to_videocrafter(net: UNet3D) -> dict[str, Tensor]:
-    """The network's weights under their released names and shapes; the inverse of :func:`unet_from_videocrafter`."""
-    parameters = dict(net.named_parameters())
-    return {
-        theirs: parameters[ours].detach().reshape(shape) for ours, (theirs, shape) in released_names(net.config).items()
-    }
+    _check_target(config, dtype, device)
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f"The weights are a {type(state_dict).__name__}, but must be a dictionary from names to tensors."
+        )
+    return _unet_from(CheckpointFile("", dict(state_dict), mapped=False), config, dtype, device)
 
 
 def load_unet(
@@ -145,167 +85,230 @@ def load_unet(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> UNet3D:
-    """Load the network from a ``.ckpt``, ``.pt`` or ``.safetensors`` file of a released model.
+    """:func:`unet_from_videocrafter` from a ``.ckpt``, ``.pt`` or ``.safetensors`` file, which is never executed.
 
-    The file is mapped into memory, never executed. On the CPU and without a change of dtype the weights stay in the
-    mapped file and are read when first used, so do not overwrite it meanwhile. Otherwise they are converted a few at
-    a time, so the peak stays close to the size of the result.
-    """
-    _check_dtype(dtype)
-    state_dict = read_checkpoint(path)
-    weights = _unet_weights(state_dict)
-    if torch.device(device).type == "cpu" and all(dtype in (None, w.dtype) for w in weights.values()):
-        return unet_from_videocrafter(state_dict, config)
-
-    names = released_names(config)
-    _check(weights, names, config)
-    sizes = {ours: weights[theirs].nbytes for ours, (theirs, _) in names.items()}
-    del state_dict, weights
-    net = _without_memory(config)
-    shapes = {ours: parameter.shape for ours, parameter in net.named_parameters()}
-    for part in _parts(sizes, limit=max(2**24, sum(sizes.values()) // 20)):
-        # Mapped anew for each part: closing the map is what gives the pages that were read back to the system.
-        mapped = _unet_weights(read_checkpoint(path))
-        converted = {
-            ours: mapped[names[ours][0]].reshape(shapes[ours]).to(device=device, dtype=dtype, copy=True)
-            for ours in part
-        }
-        net.load_state_dict(converted, assign=True, strict=False)
-        del mapped
-    return net.eval()
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a ``.safetensors``, ``.ckpt`` or ``.pt`` file, mapped into memory; code in it is never run.
-
-    The first bytes tell which of them it is, so a ``.ckpt`` may hold either kind.
+    The file is mapped into memory. On the CPU and without a change of dtype the weights stay there and are read when
+    first used, so do not overwrite the file meanwhile. Otherwise they are converted one after the other, and the peak
+    stays close to the size of the result.
 
     Raises:
-        FileNotFoundError: no such file.
-        CheckpointError: damaged, truncated, not a checkpoint, or a pickle of anything but tensors.
+        FileNotFoundError, CheckpointError: in one sentence.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: download the checkpoint first, or correct the path.")
-    with path.open("rb") as file:
-        start = file.read(16)
-    is_safetensors, is_zip, is_pickle = start[8:9] == b"{", start.startswith(b"PK"), start.startswith(b"\x80")
-    if not (is_safetensors or is_zip or is_pickle):
+    _check_target(config, dtype, device)
+    with opened(path) as file:
+        return _unet_from(file, config, dtype, device)
+
+
+def _unet_from(
+    file: CheckpointFile, config: UNet3DConfig, dtype: torch.dtype | None, device: torch.device | str
+) -> UNet3D:
+    weights = _of_the_unet(_unwrapped(file))
+    with torch.device("meta"):
+        net = UNet3D(config).eval()
+    names = unet_names(net)
+    if problems := _problems(weights, dict(names.values()), device):
         raise CheckpointError(
-            f"{path.name} is damaged or not a checkpoint (it begins with {start!r}): download it again, and the file "
-            f"itself, not a web page about it."
+            f"{_source(file)} do not fit this network; {problems}. {_unet_advice(weights, names, config)}"
         )
-    try:
-        content = _read_safetensors(path) if is_safetensors else _read_pickle(path)
-    except Exception as error:  # A damaged file can make the readers fail in any way.
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and (asked or is_pickle):
+    _fill(net, weights, names, file, dtype, device)
+    return net
+
+
+def unet_to_videocrafter(net: UNet3D) -> dict[str, Tensor]:
+    """The network's weights under their released names and shapes; the inverse of :func:`unet_from_videocrafter`."""
+    parameters = dict(net.named_parameters())
+    return {theirs: parameters[ours].detach().reshape(shape) for ours, (theirs, shape) in unet_names(net).items()}
+
+
+def load_release(
+    path: str | Path,
+    kind: Kind,
+    release: Release | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    verify: bool = True,
+) -> tuple[Networks, Release]:
+    """All networks of a released checkpoint. Every name and shape is checked before the first weight is used.
+
+    Args:
+        path: the file; never executed, see :func:`read_checkpoint`.
+        kind: text to video or image to video.
+        release: which model; by default the released one of this kind whose U-Net has the file's names and sizes.
+        dtype, device: of the weights; ``None`` leaves them as they are.
+        verify: read a ``.ckpt`` once in full to compare its checksums, which finds damage inside the weights.
+
+    Raises:
+        FileNotFoundError, CheckpointError: in one sentence; nothing is half loaded.
+    """
+    _check_target(release and release.unet, dtype, device)
+    with opened(path, verify) as file:
+        weights = _unwrapped(file)
+        prefix = _prefix(weights, UNET + _FIRST)
+        weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
+        release = release or _recognised(weights, kind)
+        networks = skeleton(release)
+        names = checkpoint_names(networks)
+        needed = {theirs: shape for of_network in names.values() for theirs, shape in of_network.values()}
+        if problems := _problems(weights, needed, device, {*unused_names(release), *SCHEDULE}):
             raise CheckpointError(
-                f"{path.name} holds Python objects other than tensors{f' ({asked[1]})' if asked else ''} and was not "
-                f"opened, since such a file can run any code: get the weights from the official source, or as "
-                f".safetensors."
-            ) from None
-        reason = (str(error).splitlines() or [""])[0].split(". ")[0] or type(error).__name__
-        raise CheckpointError(
-            f"{path.name} is damaged or truncated: download it again and compare its size. ({reason[:200]})"
-        ) from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path.name} holds a {type(content).__name__}, not a dictionary of tensors: pass a checkpoint file."
+                f"{_source(file)} do not fit this {release.kind} model; {problems}. {_release_advice(weights, release)}"
+            )
+        for name, network in networks.named().items():
+            _fill(network, weights, names[name], file, dtype, device)
+    return networks, release
+
+
+def _fill(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    names: Names,
+    file: CheckpointFile,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+) -> None:
+    """Give a network without memory its weights, one after the other, so that few are there twice at any time."""
+    filled = {}
+    for ours, parameter in network.named_parameters():
+        weight = weights[names[ours][0]]
+        filled[ours] = weight.reshape(parameter.shape).to(device=device, dtype=dtype)
+        if (filled[ours].device, filled[ours].dtype) != (weight.device, weight.dtype):
+            file.let_go(weight)
+    network.load_state_dict(filled, assign=True)
+
+
+# Wrappers
+
+
+def _unwrapped(file: CheckpointFile) -> dict[str, Tensor]:
+    """The tensors under the names that the networks themselves gave them, however a training program wrapped them."""
+    content = file.content
+    for _ in _WRAPPING_ENTRIES:  # One in the other; a damaged dictionary may even hold itself.
+        content = next(
+            (content[entry] for entry in _WRAPPING_ENTRIES if isinstance(content.get(entry), Mapping)), content
         )
-    return dict(content)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        names = file.keys()
-        return {name: file.get_tensor(name) for name in names}
-
-
-def _read_pickle(path: Path):
-    try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except RuntimeError as error:
-        if "mmap can only be used" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=True)  # Written by PyTorch before 1.6.
-
-
-def _unet_weights(state_dict: Mapping) -> dict[str, Tensor]:
-    """The U-Net's tensors under bare names, however the dictionary wraps them."""
-    if not isinstance(state_dict, Mapping):
+    if strange := {str(name): value for name, value in content.items() if not isinstance(value, Tensor)}:
+        inner = next((f", perhaps its entry {n!r}" for n, value in strange.items() if isinstance(value, Mapping)), "")
         raise CheckpointError(
-            f"The weights are a {type(state_dict).__name__}, but must be a dictionary from names to tensors."
+            f"{_source(file)} hold entries that are not tensors ({_some(strange)}): pass the dictionary of weights "
+            f"itself{inner}."
         )
-    for wrapper in ("state_dict", "module"):
-        if isinstance(state_dict.get(wrapper), Mapping):
-            state_dict = state_dict[wrapper]
-    # DeepSpeed puts one prefix more in front; early DynamiCrafter files call the FPS embedding otherwise.
-    weights = {
-        str(name).removeprefix("_forward_module.").replace("framestride_embed", "fps_embedding"): value
-        for name, value in state_dict.items()
-    }
-    if any(name.startswith(UNET_PREFIX) for name in weights):
-        weights = {n.removeprefix(UNET_PREFIX): w for n, w in weights.items() if n.startswith(UNET_PREFIX)}
-    strange = [name for name, value in weights.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(
-            f"The state dict holds entries that are not tensors ({', '.join(strange[:5])}"
-            f"{', ...' if len(strange) > 5 else ''}): pass the dictionary of weights itself."
-        )
+    weights = {}
+    for name, value in content.items():
+        bare = ".".join(piece for piece in str(name).split(".") if piece not in _WRAPPING_MODULES)
+        # Early DynamiCrafter files call the FPS embedding otherwise.
+        bare = bare.replace("framestride_embed", "fps_embedding")
+        if bare in weights:
+            raise CheckpointError(f"{_source(file)} hold two tensors for {bare}: remove one of them, such as {name}.")
+        if bare not in _COUNTERS:
+            weights[bare] = value
     return weights
 
 
-def _check_dtype(dtype: torch.dtype | None):
+def _of_the_unet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The U-Net's tensors alone, under bare names."""
+    prefix = UNET if any(name.startswith(UNET) for name in weights) else _prefix(weights, _FIRST)
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+
+
+def _prefix(names: Iterable[str], first: str) -> str:
+    """What stands in front of the name ``first``, and so of all names; nothing where it is not there."""
+    found = {name.removesuffix(first) for name in names if f".{name}".endswith(f".{first}")}
+    return min(found, key=lambda prefix: (len(prefix), prefix), default="")
+
+
+# Checks
+
+
+def _check_target(config: UNet3DConfig | None, dtype: torch.dtype | None, device: torch.device | str) -> None:
+    if not isinstance(config, UNet3DConfig | None):
+        raise TypeError(f"config is a {type(config).__name__}: pass one such as UNet3DConfig.videocrafter2().")
+    choose_device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype is {dtype}, but weights need a floating point type, such as torch.float16.")
 
 
-def _check(weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, tuple[int, ...]]], config: UNet3DConfig):
-    needed = dict(names.values())
-    missing = [name for name in needed if name not in weights]
-    foreign = [name for name in weights if name not in needed]
+def _source(file: CheckpointFile) -> str:
+    return f"The weights in {file.name}" if file.name else "The weights"
+
+
+def _problems(
+    weights: Mapping[str, Tensor],
+    needed: Mapping[str, tuple[int, ...]],
+    device: torch.device | str,
+    allowed: Iterable[str] = (),
+) -> str:
+    """Everything that keeps these weights from being the ones that are needed, in half a sentence; empty if nothing."""
     present = [name for name in needed if name in weights]
-    misshapen = [name for name in present if tuple(weights[name].shape) != needed[name]]
-    integers = [name for name in present if not weights[name].is_floating_point()]
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} missing: {', '.join(_fold(missing, needed))}")
-    if foreign:
-        problems.append(f"{len(foreign)} foreign: {', '.join(_fold(foreign, weights))}")
-    if misshapen:
-        folded = (
-            f"{label}: {tuple(weights[first].shape)} instead of {needed[first]}"
-            for label, first in _fold(misshapen, needed | dict(weights)).items()
-        )
-        problems.append(f"{len(misshapen)} of the wrong shape: {', '.join(folded)}")
-    if integers:
-        problems.append(f"{len(integers)} without floating point numbers: {', '.join(_fold(integers, weights))}")
-    if problems:
-        advice = _advice(weights, names, config)
-        raise CheckpointError(f"The weights do not fit this network; tensors {'; '.join(problems)}. {advice}")
+    known = {*needed, *allowed}
+    groups = {
+        "missing": [name for name in needed if name not in weights],
+        "foreign": [name for name in weights if name not in known],
+        "of the wrong shape": [name for name in present if tuple(weights[name].shape) != needed[name]],
+        "without floating point numbers": [name for name in present if not _has_numbers(weights[name], device)],
+    }
+    everything = {**needed, **weights}
+
+    def listed(problem: str, names: list[str]) -> str:
+        labels = _fold(names, everything)
+        if problem == "of the wrong shape":
+            labels = {f"{label}: {tuple(weights[n].shape)} instead of {needed[n]}": n for label, n in labels.items()}
+        return f"{len(names)} {problem}: {_some(labels)}"
+
+    found = [listed(problem, names) for problem, names in groups.items() if names]
+    return "tensors " + "; ".join(found) if found else ""
 
 
-def _advice(weights: Mapping[str, Tensor], names: Iterable[str], config: UNet3DConfig) -> str:
+def _has_numbers(weight: Tensor, device: torch.device | str) -> bool:
+    is_empty = weight.is_meta and torch.device(device).type != "meta"
+    return weight.is_floating_point() and weight.layout == torch.strided and not is_empty
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+
+
+def _unet_advice(weights: Mapping[str, Tensor], names: Names, config: UNet3DConfig) -> str:
     if set(weights) == set(names):
         return "They have this library's own names: build UNet3D(config) and use its load_state_dict."
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in (
-        "videocrafter2",
-        "videocrafter1_t2v_512",
-        "videocrafter1_t2v_1024",
-        "videocrafter1_i2v",
-        "dynamicrafter_512",
-    ):
+    for name in _NAMED:
         candidate = getattr(UNet3DConfig, name)()
-        width = shapes.get("out.0.weight")  # Comparing everything takes a second.
-        if (
-            candidate != config
-            and width == (candidate.model_channels,)
-            and dict(released_names(candidate).values()) == shapes
-        ):
-            return f"They are the weights of another network: use UNet3DConfig.{name}()."
+        if candidate != config and _traits_of(candidate) == _traits(weights):
+            shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+            if dict(released_names(candidate).values()) == shapes:
+                return f"They are the weights of another network: use UNet3DConfig.{name}()."
     return "Use the configuration that these weights were trained with, or the weights of this configuration."
+
+
+def _release_advice(weights: Mapping[str, Tensor], release: Release) -> str:
+    of_image_model = any(name.startswith(IMAGE) for name in weights)
+    if of_image_model != (release.kind == "i2v"):
+        return f"They look like kind {'i2v' if of_image_model else 't2v'!r}, so pass that."
+    return "Pass the released model.ckpt of this kind, as it was downloaded."
+
+
+def _recognised(weights: Mapping[str, Tensor], kind: Kind) -> Release:
+    found = _traits({n.removeprefix(UNET): weight for n, weight in weights.items() if n.startswith(UNET)})
+    return next((release for release in RELEASES[kind] if _traits_of(release.unet) == found), RELEASES[kind][0])
+
+
+def _traits(weights: Mapping[str, Tensor]) -> tuple:
+    """What tells the released U-Nets apart, from a few names and shapes: building one to compare takes a second."""
+    first = weights.get("input_blocks.0.0.weight", torch.empty(0)).shape
+    words = ("temopral_conv.", "relative_position_", "fps_embedding.", "_ip.", ".alpha")
+    return (*first[:2], *(any(word in name for name in weights) for word in words))
+
+
+def _traits_of(config: UNet3DConfig) -> tuple:
+    return (
+        config.model_channels,
+        config.in_channels,
+        bool(config.temporal_convolution),
+        config.relative_positions,
+        config.fps,
+        config.image_attention,
+        config.image_attention and config.image_scale == "learned",
+    )
 
 
 def _fold(names: Iterable[str], everything: Iterable[str]) -> dict[str, str]:
@@ -339,20 +342,3 @@ def _fold(names: Iterable[str], everything: Iterable[str]) -> dict[str, str]:
 
 def _prefixes(name: str) -> Iterable[str]:
     return accumulate(name.split("."), "{}.{}".format)
-
-
-def _without_memory(config: UNet3DConfig) -> UNet3D:
-    with torch.device("meta"):
-        return UNet3D(config)
-
-
-def _parts(sizes: Mapping[str, int], limit: int) -> Iterable[list[str]]:
-    part, size = [], 0
-    for name, nbytes in sizes.items():
-        if part and size + nbytes > limit:
-            yield part
-            part, size = [], 0
-        part.append(name)
-        size += nbytes
-    if part:
-        yield part

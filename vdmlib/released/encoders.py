@@ -5,7 +5,6 @@ CLIP's networks and tokenizer are ``open_clip``'s, as in the released code, the 
 checkpoint: which layers are used, and under which names they are stored.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -171,42 +170,3 @@ def decode_latents(
     frames = rearrange(latents / LATENT_SCALE, "b f c h w -> (b f) c h w")
     chunks = [vae.decode(chunk).sample for chunk in frames.split(frames_at_once or len(frames))]
     return rearrange(torch.cat(chunks), "(b f) c h w -> b f c h w", b=len(latents))
-
-
-# From diffusers' names to the released ones, tried in this order.
-_AUTOENCODER_RENAMES = (
-    (r"\.down_blocks\.(\d+)\.", r".down.\1."),
-    (r"\.resnets\.(\d+)\.", r".block.\1."),
-    (r"\.(down|up)samplers\.0\.", r".\1sample."),
-    (r"\.conv_shortcut\.", ".nin_shortcut."),
-    (r"\.mid_block\.block\.0\.", ".mid.block_1."),
-    (r"\.mid_block\.block\.1\.", ".mid.block_2."),
-    (r"\.mid_block\.attentions\.0\.", ".mid.attn_1."),
-    (r"\.group_norm\.", ".norm."),
-    (r"\.to_([qkv])\.", r".\1."),
-    (r"\.to_out\.0\.", ".proj_out."),
-    (r"\.conv_norm_out\.", ".norm_out."),
-)
-
-
-def autoencoder_names(vae: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """For every parameter of the autoencoder: its released name and shape.
-
-    The released code counts the decoder's levels from the finest, and its attention is made of 1 × 1 convolutions.
-    """
-    names = {}
-    for ours, parameter in vae.named_parameters():
-        theirs = re.sub(r"\.up_blocks\.(\d+)\.", lambda m: f".up.{len(vae.decoder.up_blocks) - 1 - int(m[1])}.", ours)
-        for pattern, replacement in _AUTOENCODER_RENAMES:
-            theirs = re.sub(pattern, replacement, theirs)
-        convolution = ".mid.attn_1." in theirs and parameter.ndim == 2
-        names[ours] = (theirs, (*parameter.shape, 1, 1) if convolution else tuple(parameter.shape))
-    return names
-
-
-def resampler_name(name: str) -> str:
-    """The released name of a parameter of :class:`vdmlib.Resampler`."""
-    name = re.sub(r"^attentions\.(\d+)\.", r"layers.\1.0.", name)
-    name = re.sub(r"^feed_forwards\.(\d+)\.", r"layers.\1.1.", name)
-    name = name.replace("norm_image", "norm1").replace("norm_queries", "norm2")
-    return {"queries": "latents"}.get(name, name.replace("project_", "proj_"))

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from ..unet3d import UNet3D
 from .encoders import decode_latents, encode_text
 from .memory import FASTEST, MemoryOptions, Phase, slice_layers, tensors_of, unet_blocks
-from .releases import Release, build_networks
+from .releases import Release, skeleton
 
 
 class TensorLedger(TorchDispatchMode):
@@ -96,8 +96,7 @@ def estimate_memory(
     of them wants another layout, come on top.
     """
     frames, height, width = frames or release.frames, height or release.height, width or release.width
-    with torch.device("meta"):
-        networks = build_networks(release)
+    networks = skeleton(release)
     weights = {
         name: sum(p.numel() for p in network.parameters()) * dtype.itemsize
         for name, network in networks.named().items()

@@ -31,8 +31,8 @@ from ..media import check_number, read_images
 from ..media import save_video as save_video
 from ..sampling import SamplingStep, sample_ddim
 from ..unet3d import UNet3D
+from .checkpoints import find_checkpoint, load_release
 from .encoders import decode_latents, encode_text, prepare_image, tokenizer
-from .loading import find_checkpoint, load_release
 from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
 from .releases import RELEASES, Kind, Networks, Release
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from ..conditioning import Resampler
@@ -106,9 +107,15 @@ class Release:
         )
 
 
+# Those that a file is recognised as, by the names and sizes in it.
 RELEASES: dict[str, tuple[Release, ...]] = {
-    "t2v": (Release.videocrafter2(), Release.videocrafter1_t2v_512(), Release.videocrafter1_t2v_1024()),
-    "i2v": (Release.videocrafter1_i2v(),),
+    "t2v": (
+        Release.videocrafter2(),
+        Release.videocrafter1_t2v_512(),
+        Release.videocrafter1_t2v_1024(),
+        Release.tiny("t2v"),
+    ),
+    "i2v": (Release.videocrafter1_i2v(), Release.tiny("i2v")),
 }
 
 
@@ -135,3 +142,9 @@ def build_networks(release: Release) -> Networks:
     for network in networks.named().values():
         network.eval().requires_grad_(False)
     return networks
+
+
+def skeleton(release: Release) -> Networks:
+    """The networks of a release with all their shapes and no numbers: on the ``meta`` device, without memory."""
+    with torch.device("meta"):
+        return build_networks(release)

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .loading import SCHEDULE, checkpoint_names, unused_names
-from .releases import Release
+from .names import SCHEDULE, checkpoint_names, unused_names
+from .releases import Release, skeleton
 
 
 class SyntheticWeights(Mapping[str, Tensor]):
@@ -26,7 +26,7 @@ class SyntheticWeights(Mapping[str, Tensor]):
 
     def __init__(self, release: Release, seed: int = 0, shared: bool = False):
         self.seed, self.shared = seed, shared
-        self.shapes = dict(pair for names in checkpoint_names(release).values() for pair in names.values())
+        self.shapes = dict(pair for names in checkpoint_names(skeleton(release)).values() for pair in names.values())
         self.shapes |= unused_names(release) | dict.fromkeys(sorted(SCHEDULE), (1000,)) | {"scale_arr": (1400,)}
         self._starts = {name: 31 * i for i, name in enumerate(self.shapes)}
 
