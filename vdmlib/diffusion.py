@@ -3,11 +3,24 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from .checks import (
+    check_betas,
+    check_bool,
+    check_choice,
+    check_levels_of_data,
+    check_noise,
+    check_number,
+    check_released_settings,
+    check_schedule,
+    unfitting_steps,
+)
 
 Prediction = Literal["eps", "v", "x0"]
 
@@ -16,7 +29,7 @@ Prediction = Literal["eps", "v", "x0"]
 class NoiseSchedule:
     """x_t = √ᾱ_t · scale_t · x0 + √(1 − ᾱ_t) · ε for t = 0 ... T − 1.
 
-    Kept in double precision; results have the dtype of the data.
+    Its own numbers are in double precision on the CPU; results have the dtype and the device of the data.
 
     Attributes:
         betas: (T,) noise added at each step.
@@ -30,20 +43,10 @@ class NoiseSchedule:
     prediction: Prediction = "eps"
 
     def __post_init__(self):
-        if self.betas.ndim != 1 or self.betas.shape != self.scale.shape or not len(self.betas):
-            raise ValueError(
-                f"betas has shape {tuple(self.betas.shape)} and scale {tuple(self.scale.shape)}, but both need one "
-                f"number for each level, (T,)."
-            )
-        if not ((self.betas >= 0) & (self.betas <= 1)).all():
-            raise ValueError(
-                f"betas run from {float(self.betas.min()):g} to {float(self.betas.max()):g}, but must lie between 0 "
-                f"and 1: check where the schedule starts and ends."
-            )
-        if self.prediction not in get_args(Prediction):
-            raise ValueError(
-                f"prediction is {self.prediction!r}, but must be one of {', '.join(get_args(Prediction))}."
-            )
+        check_schedule(self.betas, self.scale)
+        check_choice("prediction", self.prediction, get_args(Prediction))
+        for name in ("betas", "scale"):  # On the CPU first: not every device has double precision.
+            object.__setattr__(self, name, getattr(self, name).detach().cpu().double())
 
     @property
     def alphas_cumprod(self) -> Float[Tensor, " T"]:
@@ -56,16 +59,20 @@ class NoiseSchedule:
     @classmethod
     def scaled_linear(cls, steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> "NoiseSchedule":
         """β linear in its square root, as in Stable Diffusion and VideoCrafter (which call it "linear")."""
+        check_betas(steps, start, end)
         return cls._from_betas(torch.linspace(math.sqrt(start), math.sqrt(end), steps, dtype=torch.float64) ** 2)
 
     @classmethod
     def linear(cls, steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> "NoiseSchedule":
         """β linear, as in DDPM (Ho et al. 2020)."""
+        check_betas(steps, start, end)
         return cls._from_betas(torch.linspace(start, end, steps, dtype=torch.float64))
 
     @classmethod
     def cosine(cls, steps: int = 1000, offset: float = 0.008) -> "NoiseSchedule":
         """ᾱ falls like a squared cosine (Nichol & Dhariwal 2021); β is clipped at 0.999."""
+        check_number("steps", steps, 1, whole=True)
+        check_number("offset", offset, 0, 1)
         angle = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset) * math.pi / 2
         alphas_cumprod = angle.cos() ** 2
         return cls._from_betas((1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(0, 0.999))
@@ -73,7 +80,7 @@ class NoiseSchedule:
     @classmethod
     def videocrafter2(cls) -> "NoiseSchedule":
         """VideoCrafter2 T2V 512 and VideoCrafter1 I2V 512: the signal's scale falls from 1 to 0.7."""
-        return cls.scaled_linear()._with_scale(0.7)
+        return cls.scaled_linear().with_scale(0.7)
 
     @classmethod
     def videocrafter1_t2v_512(cls) -> "NoiseSchedule":
@@ -83,51 +90,88 @@ class NoiseSchedule:
     @classmethod
     def videocrafter1_t2v_1024(cls) -> "NoiseSchedule":
         """VideoCrafter1 T2V 1024: the signal's scale falls from 1 to 0.3."""
-        return cls.scaled_linear()._with_scale(0.3)
+        return cls.scaled_linear().with_scale(0.3)
+
+    @classmethod
+    def dynamicrafter_512(cls) -> "NoiseSchedule":
+        """DynamiCrafter 512: VideoCrafter2's scale, no signal at all at the last level, and a network that predicts v.
+
+        Its scripts sample at ``steps=range(999, 0, -20)`` ("uniform_trailing" in ``lvdm/models/utils_diffusion.py``).
+        """
+        return replace(cls.scaled_linear().with_zero_terminal_snr().with_scale(0.7), prediction="v")
 
     @classmethod
     def from_videocrafter(cls, params: Mapping[str, Any]) -> "NoiseSchedule":
-        """From the ``model.params`` mapping of a released YAML file, with the released defaults."""
-        kind = params.get("beta_schedule", "linear")
-        if kind != "linear":
-            raise ValueError(f"beta_schedule is {kind!r}, but every released model uses 'linear': use that.")
-        schedule = cls.scaled_linear(
-            params.get("timesteps", 1000), params.get("linear_start", 1e-4), params.get("linear_end", 2e-2)
-        )
-        if not params.get("use_scale"):
-            return schedule
-        first, last = params.get("scale_a") or 1.0, params.get("scale_b") or 0.3
-        return schedule._with_scale(last, first, params.get("mid_step") or 400)
+        """From the ``model.params`` mapping of a released YAML file of VideoCrafter or DynamiCrafter.
+
+        What it leaves out has the default of ``lvdm/models/ddpm3d.py``. Settings of networks, data and training, which
+        these files hold too, do not concern the schedule.
+
+        Raises:
+            TypeError, ValueError: for what is no such mapping, for a setting that is not known, such as one of another
+                code base, and for a value that cannot be followed.
+        """
+        check_released_settings(params, _NUMBERS | _COUNTS | _FLAGS | _CHOICES.keys() | _OTHERS)
+        given = {name: value for name, value in params.items() if value is not None}
+        for name in _NUMBERS & given.keys():
+            check_number(name, given[name], 0, 1)
+        for name in _COUNTS & given.keys():
+            check_number(name, given[name], 1, whole=True)
+        for name in _FLAGS & given.keys():
+            check_bool(name, given[name])
+        for name, choices in _CHOICES.items():
+            check_choice(name, given.get(name, choices[0]), choices)
+
+        schedule = cls._from_released_betas(given)
+        if given.get("rescale_betas_zero_snr"):
+            schedule = schedule.with_zero_terminal_snr()
+        if given.get("use_scale"):  # VideoCrafter
+            schedule = schedule.with_scale(
+                given.get("scale_b", 0.3), given.get("scale_a", 1.0), given.get("mid_step", 400)
+            )
+        if given.get("use_dynamic_rescale"):  # DynamiCrafter
+            schedule = schedule.with_scale(given.get("base_scale", 0.7), 1.0, given.get("turning_step", 400))
+        return replace(schedule, prediction=given.get("parameterization", "eps"))
+
+    @classmethod
+    def _from_released_betas(cls, given: Mapping[str, Any]) -> "NoiseSchedule":
+        steps, kind = given.get("timesteps", 1000), given.get("beta_schedule", "linear")
+        if kind == "cosine":
+            return cls.cosine(steps, given.get("cosine_s", 8e-3))
+        make = cls.linear if kind == "sqrt_linear" else cls.scaled_linear  # The released names say it the other way.
+        return make(steps, given.get("linear_start", 1e-4), given.get("linear_end", 2e-2))
 
     @classmethod
     def _from_betas(cls, betas: Tensor) -> "NoiseSchedule":
         return cls(betas, torch.ones_like(betas))
 
-    def _with_scale(self, last: float, first: float = 1.0, steps: int = 400) -> "NoiseSchedule":
+    def with_scale(self, last: float, first: float = 1.0, steps: int = 400) -> "NoiseSchedule":
+        """The same noise; the signal's scale falls from ``first`` to ``last`` over ``steps`` levels, then stays."""
         falling = torch.linspace(first, last, steps, dtype=torch.float64)
         flat = torch.full((max(len(self) - steps, 0),), last, dtype=torch.float64)
         return replace(self, scale=torch.cat([falling, flat])[: len(self)])
 
+    def with_zero_terminal_snr(self) -> "NoiseSchedule":
+        """√ᾱ shifted and stretched so that the last level holds no signal, and the first as much as before.
+
+        Algorithm 1 of Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (arXiv 2305.08891);
+        ``rescale_zero_terminal_snr`` in DynamiCrafter's ``lvdm/models/utils_diffusion.py``.
+        """
+        root = self.alphas_cumprod.sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        alphas_cumprod = root**2
+        ratios = torch.cat([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+        return replace(self, betas=1 - ratios)
+
     def coefficients(self, t: Int[Tensor, " b"] | Int[Tensor, "b f"], like: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t · scale_t and √(1 − ᾱ_t), shaped to multiply videos like ``like``, (b, f, c, h, w)."""
-        kept = self.alphas_cumprod
-        return self._at(t, kept.sqrt() * self.scale, like), self._at(t, (1 - kept).sqrt(), like)
+        alphas_cumprod = self.alphas_cumprod
+        return self._at(t, alphas_cumprod.sqrt() * self.scale, like), self._at(t, (1 - alphas_cumprod).sqrt(), like)
 
     def _at(self, t: Tensor, values: Float[Tensor, " T"], like: Tensor) -> Tensor:
-        if not isinstance(t, Tensor) or t.is_floating_point() or t.dtype == torch.bool:
-            given = t.dtype if isinstance(t, Tensor) else f"of type {type(t).__name__}"
-            raise TypeError(f"t is {given}, but must be a tensor of whole numbers, one for each video or frame.")
-        if t.ndim not in (1, 2) or t.shape != like.shape[: t.ndim]:
-            raise ValueError(
-                f"t has shape {tuple(t.shape)}, but the data {tuple(like.shape)}: pass one t for each video or frame."
-            )
-        if not like.is_floating_point():
-            raise TypeError(
-                f"The data are {like.dtype}, but noise needs floating point numbers: convert with .float()."
-            )
-        if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < len(self):
-            raise ValueError(f"t runs from {int(t.min())} to {int(t.max())}, but must be in 0 ... {len(self) - 1}.")
-        return values[t.cpu()].to(like).reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
+        check_levels_of_data(t, like, len(self))
+        # Rounded before they move: not every device has double precision.
+        return values[t.cpu()].to(like.dtype).to(like.device).reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
 
     def add_noise(
         self,
@@ -136,7 +180,7 @@ class NoiseSchedule:
         t: Int[Tensor, " b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """The forward process in one step: data and noise mixed at level ``t``, one for each video or frame."""
-        _check_noise(x0, noise)
+        check_noise(x0, noise)
         signal, sigma = self.coefficients(t, x0)
         return signal * x0 + sigma * noise
 
@@ -147,14 +191,14 @@ class NoiseSchedule:
         t: Int[Tensor, " b"] | Int[Tensor, "b f"],
     ) -> Float[Tensor, "*video"]:
         """What the network should output at level ``t``, by ``prediction``."""
-        _check_noise(x0, noise)
+        check_noise(x0, noise)
         if self.prediction == "eps":
             return noise
         scaled = self._at(t, self.scale, x0) * x0
         if self.prediction == "x0":
             return scaled
-        kept = self.alphas_cumprod
-        return self._at(t, kept.sqrt(), x0) * noise - self._at(t, (1 - kept).sqrt(), x0) * scaled
+        alphas_cumprod = self.alphas_cumprod
+        return self._at(t, alphas_cumprod.sqrt(), x0) * noise - self._at(t, (1 - alphas_cumprod).sqrt(), x0) * scaled
 
     def snr(self) -> Float[Tensor, " T"]:
         """Signal-to-noise ratio of each level, for data of variance one."""
@@ -166,23 +210,29 @@ class NoiseSchedule:
         Like the released sampler this makes more than ``steps`` levels where T is no multiple of ``steps``; where the
         last one would lie outside the schedule (the released sampler then fails) it raises ``ValueError``.
         """
-        if not isinstance(steps, int) or not 1 <= steps <= len(self):
-            raise ValueError(f"steps is {steps!r}, but the schedule has {len(self)} levels: {self.fitting_steps}.")
-        levels = [t + 1 for t in range(0, len(self), len(self) // steps)]
-        if levels[-1] >= len(self):
-            raise ValueError(
-                f"steps is {steps}, but would visit level {levels[-1]} of {len(self)} (counted from 0): "
-                f"{self.fitting_steps}."
-            )
+        total = len(self)
+        if not isinstance(steps, Integral) or isinstance(steps, bool) or not 1 <= steps <= total:
+            raise unfitting_steps(steps, total, f"the schedule has {total} levels")
+        levels = [t + 1 for t in range(0, total, total // int(steps))]
+        if levels[-1] >= total:
+            raise unfitting_steps(steps, total, f"would visit level {levels[-1]} of {total} (counted from 0)")
         return levels
 
-    @property
-    def fitting_steps(self) -> str:
-        """Advice for messages: the numbers of steps that divide the schedule's length."""
-        fitting = [str(steps) for steps in range(1, len(self)) if len(self) % steps == 0]
-        return f"use one of {', '.join(fitting)}" if fitting else "use a longer schedule"
 
-
-def _check_noise(x0: Tensor, noise: Tensor):
-    if x0.shape != noise.shape:
-        raise ValueError(f"The data have shape {tuple(x0.shape)}, but the noise {tuple(noise.shape)}: make them equal.")
+# What a released model.params may hold. The schedule follows from these numbers from 0 to 1, counts and switches, ...
+_NUMBERS = {"linear_start", "linear_end", "cosine_s", "scale_a", "scale_b", "base_scale"}
+_COUNTS = {"timesteps", "mid_step", "turning_step"}
+_FLAGS = {"use_scale", "use_dynamic_rescale", "rescale_betas_zero_snr"}
+# ... and from these choices, the default first.
+_CHOICES = {"beta_schedule": ("linear", "sqrt_linear", "cosine"), "parameterization": ("eps", "x0", "v")}
+# The rest is about networks, data, losses and logs, but fix_scale_bug, which cuts what lies beyond the last level.
+_OTHERS = {
+    "unet_config", "first_stage_config", "cond_stage_config", "cond_img_config", "img_cond_stage_config",
+    "image_proj_stage_config", "scheduler_config", "first_stage_key", "cond_stage_key", "cond_stage_trainable",
+    "cond_stage_forward", "conditioning_key", "image_size", "channels", "num_timesteps_cond", "scale_by_std",
+    "scale_factor", "use_ema", "uncond_type", "uncond_prob", "encoder_type", "only_model", "finegrained",
+    "random_cond", "freeze_embedder", "image_proj_model_trainable", "interp_mode", "fps_condition_type", "perframe_ae",
+    "rand_cond_frame", "en_and_decode_n_samples_a_time", "use_positional_encodings", "loss_type", "clip_denoised",
+    "v_posterior", "original_elbo_weight", "l_simple_weight", "learn_logvar", "logvar_init", "noise_strength",
+    "monitor", "log_every_t", "logdir", "ckpt_path", "ignore_keys", "load_only_unet", "fix_scale_bug",
+}  # fmt: skip

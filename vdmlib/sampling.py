@@ -1,21 +1,23 @@
-"""The denoising process: DDIM with classifier-free guidance (chapters 1 and 10)."""
+"""The denoising process: DDIM with classifier-free guidance (chapters 1 and 11)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from einops import repeat
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from .checks import check_levels, check_number, check_sampling, check_streams, check_visible, unfitting_steps
 from .diffusion import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class SamplingStep:
-    """What a sampler tells its callback after each step."""
+    """What a sampler tells its callback after each step: where it was, and what it has now."""
 
     index: int
     timestep: int
@@ -23,28 +25,63 @@ class SamplingStep:
     x0: Float[Tensor, "b f c h w"]
 
 
-def ddim_coefficients(schedule: NoiseSchedule, steps: int, eta: float = 0.0) -> dict[str, Tensor | list[int]]:
-    """What each DDIM step needs, first step (most noise) first, in double precision.
+@dataclass(frozen=True)
+class DDIMStep:
+    """One step of DDIM, from a noisy level to a less noisy one.
 
-    ``timesteps``, ``alphas`` = ᾱ_t, ``alphas_prev`` = ᾱ of the level to go to, ``sigmas`` = noise put back in,
-    ``scale`` and ``scale_prev``. The last step goes to level 0, not to clean data, and so leaves a little noise, as
-    the released sampler does.
+    Attributes:
+        timestep: the level to come from, at which the network is asked.
+        alpha, alpha_prev: ᾱ of the level to come from, and of the one to go to.
+        sigma: the standard deviation of the noise put back in.
+        scale, scale_prev: the scale of the signal at both levels.
     """
-    timesteps = schedule.ddim_timesteps(steps)
-    now = torch.tensor(timesteps)
-    previous = torch.tensor([0, *timesteps[:-1]])
-    # The released sampler reads ᾱ from a float32 buffer.
-    kept = schedule.alphas_cumprod.float().double()
-    alphas, alphas_prev = kept[now], kept[previous]
-    sigmas = eta * ((1 - alphas_prev) / (1 - alphas) * (1 - alphas / alphas_prev)).sqrt()
-    return {
-        "timesteps": timesteps[::-1],
-        "alphas": alphas.flip(0),
-        "alphas_prev": alphas_prev.flip(0),
-        "sigmas": sigmas.flip(0),
-        "scale": schedule.scale[now].flip(0),
-        "scale_prev": schedule.scale[previous].flip(0),
-    }
+
+    timestep: int
+    alpha: float
+    alpha_prev: float
+    sigma: float
+    scale: float
+    scale_prev: float
+
+    @property
+    def direction(self) -> float:
+        """√(1 − ᾱ_prev − σ²): how much of the noise in x stays. Below zero it can only get by rounding."""
+        return max(1 - self.alpha_prev - self.sigma**2, 0.0) ** 0.5
+
+
+def ddim_steps(
+    schedule: NoiseSchedule, steps_or_levels: SupportsIndex | Iterable[SupportsIndex], eta: int | float = 0.0
+) -> list[DDIMStep]:
+    """The steps of DDIM (Song et al. 2021), most noise first.
+
+    The last one goes to level 0, not to clean data, and so leaves a little noise, as the released sampler does.
+
+    Args:
+        steps_or_levels: a number that divides the schedule's length, for levels spaced as in the released sampler; or
+            the levels themselves, all rising or all falling.
+        eta: 0 puts no noise back in (deterministic), 1 as much as DDPM would.
+    """
+    check_number("eta", eta, 0, 1)
+    levels = _levels(schedule, steps_or_levels)
+    alphas = schedule.alphas_cumprod.float().tolist()  # The released sampler reads ᾱ from a float32 buffer.
+    scales, steps = schedule.scale.tolist(), []
+    for level, previous in zip(levels, [0, *levels], strict=False):
+        alpha, alpha_prev = alphas[level], alphas[previous]
+        check_visible(schedule.prediction, level, alpha)
+        # From level 0 it is not far to level 0.
+        variance = (1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev) if alpha < alpha_prev else 0.0
+        steps.append(DDIMStep(level, alpha, alpha_prev, eta * math.sqrt(variance), scales[level], scales[previous]))
+    return steps[::-1]
+
+
+def _levels(schedule: NoiseSchedule, steps) -> list[int]:
+    if getattr(steps, "ndim", 0) or not isinstance(steps, SupportsIndex):
+        return check_levels(steps, len(schedule))
+    levels = schedule.ddim_timesteps(steps if isinstance(steps, bool) else int(steps))
+    if len(levels) != steps:
+        reason = f"evenly spaced over {len(schedule)} levels they would become {len(levels)}"
+        raise unfitting_steps(steps, len(schedule), reason)
+    return levels
 
 
 def split_prediction(
@@ -59,6 +96,61 @@ def split_prediction(
     return (x - signal * output) / noise, output
 
 
+class Guided:
+    """A network with its conditions fixed and classifier-free guidance around it (Ho & Salimans 2022).
+
+    Called with latents and timesteps, it gives unconditional + scale · (conditional − unconditional). It computes the
+    keys and values of the context once (``net.prepare_context``, where there is one), and talks to the network in
+    the dtype of its weights whatever the dtype of the latents. Arguments as in :func:`sample_ddim`.
+    """
+
+    def __init__(
+        self,
+        net: Callable[..., Tensor],
+        context: Float[Tensor, "b m c2"] | None = None,
+        uncond_context: Float[Tensor, "b m c2"] | None = None,
+        guidance_scale: int | float = 1.0,
+        fps: int | float | Tensor | None = None,
+        concat: Float[Tensor, "b f c3 h w"] | None = None,
+        in_one_batch: bool = True,
+    ):
+        self.net, self.guidance_scale, self.guided = net, guidance_scale, guidance_scale != 1
+        self.dtype = _dtype(net)
+        self.copies = 2 if self.guided and in_one_batch else 1
+        contexts = [uncond_context, context] if self.guided else [context]
+        if self.copies == 2:
+            contexts = [torch.cat(contexts)]
+        prepare = getattr(net, "prepare_context", lambda tokens: tokens)
+        self.contexts = [None if tokens is None else prepare(self._typed(tokens)) for tokens in contexts]
+        self.fps = self._copied(fps) if isinstance(fps, Tensor) and fps.ndim else fps
+        self.concat = None if concat is None else self._copied(self._typed(concat))
+
+    def __call__(self, x: Float[Tensor, "b f c h w"], timesteps: Int[Tensor, " b"]) -> Float[Tensor, "b f c h w"]:
+        seen = self._copied(self._typed(x))
+        if self.concat is not None:
+            seen = torch.cat([seen, self.concat], dim=2)
+        timesteps = self._copied(timesteps)
+        outputs = [self.net(seen, timesteps, context=tokens, fps=self.fps) for tokens in self.contexts]
+        output = torch.cat(outputs).to(x.dtype)
+        if not self.guided:
+            return output
+        unconditional, conditional = output.chunk(2)
+        return unconditional + self.guidance_scale * (conditional - unconditional)
+
+    def _typed(self, values: Tensor) -> Tensor:
+        return values if self.dtype is None else values.to(self.dtype)
+
+    def _copied(self, values: Tensor) -> Tensor:
+        return values if self.copies == 1 else repeat(values, "b ... -> (two b) ...", two=2)
+
+
+def _dtype(net: Callable[..., Tensor]) -> torch.dtype | None:
+    """Of a network's weights; ``None`` for a function, which is given what there is."""
+    if not isinstance(net, nn.Module):
+        return None
+    return next((weight.dtype for weight in net.parameters() if weight.is_floating_point()), None)
+
+
 @torch.no_grad()
 def sample_ddim(
     net: Callable[..., Tensor],
@@ -66,11 +158,11 @@ def sample_ddim(
     noise: Float[Tensor, "b f c h w"],
     context: Float[Tensor, "b m c2"] | None = None,
     uncond_context: Float[Tensor, "b m c2"] | None = None,
-    guidance_scale: float = 1.0,
+    guidance_scale: int | float = 1.0,
     fps: int | float | Tensor | None = None,
-    steps: int = 50,
-    eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    steps: SupportsIndex | Iterable[SupportsIndex] = 50,
+    eta: int | float = 0.0,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     step_noise: Float[Tensor, "steps b f c h w"] | None = None,
     progress: bool = True,
     callback: Callable[[SamplingStep], None] | None = None,
@@ -79,15 +171,17 @@ def sample_ddim(
 ) -> Float[Tensor, "b f c h w"]:
     """From noise to clean latents (Song et al. 2021; ``DDIMSampler`` in ``lvdm/models/samplers/ddim.py``).
 
+    Latents are kept in float32 (in float64 where the noise is), whatever the dtype of the network.
+
     Args:
         net: called as ``net(x, timesteps, context=..., fps=...)``.
         noise: where to start.
         context, uncond_context: tokens of the prompt, and of the empty prompt for guidance.
         guidance_scale: output = unconditional + scale · (conditional − unconditional); 1 skips the unconditional half.
         fps: frames per second, one number or one for each video.
-        steps: a number that divides the schedule's length.
+        steps: a number that divides the schedule's length, or a list of levels, such as ``range(999, 0, -20)``.
         eta: 0 puts no noise back in (deterministic), 1 as much as DDPM would.
-        generator: where the noise of ``eta > 0`` comes from.
+        generator: where the noise of ``eta > 0`` comes from; one, or one for each video (:func:`noise_streams`).
         step_noise: that noise itself, in the order of the steps, to replay a run.
         progress: show a progress bar.
         callback: called after each step.
@@ -95,108 +189,49 @@ def sample_ddim(
         guidance_in_one_batch: run both halves of the guidance in one call; off, one after the other in less memory.
 
     Raises:
-        ValueError: for settings that do not fit, in one sentence.
+        ValueError, TypeError: for settings that do not fit, in one sentence.
     """
-    if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale is {guidance_scale}, but must be a finite number, such as 1 or 12.")
-    guided = guidance_scale != 1.0
-    if guided and uncond_context is None:
-        raise ValueError(
-            f"guidance_scale is {guidance_scale}, but uncond_context is missing: pass the tokens of the empty prompt, "
-            f"or use guidance_scale=1."
-        )
-    if guided and (context is None or context.shape != uncond_context.shape):
-        given = None if context is None else tuple(context.shape)
-        raise ValueError(
-            f"context has shape {given} and uncond_context {tuple(uncond_context.shape)}, but guidance compares the "
-            f"two: make them equally long."
-        )
-    # Checked here, since the network sees both halves of the guidance as one batch.
-    if context is not None and len(context) != len(noise):
-        raise ValueError(
-            f"context has shape {tuple(context.shape)}, but the noise {tuple(noise.shape)}: make the batches equal."
-        )
-    if isinstance(fps, Tensor) and fps.shape not in ((), noise.shape[:1]):
-        raise ValueError(
-            f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({len(noise)},)."
-        )
-    if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
-        raise ValueError(
-            f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."
-        )
-    if not 0.0 <= eta <= 1.0:
-        raise ValueError(f"eta is {eta}, but must lie between 0 (deterministic) and 1 (as noisy as DDPM).")
-    plan = ddim_coefficients(schedule, steps, eta)
-    if len(plan["timesteps"]) != steps:
-        raise ValueError(
-            f"steps is {steps}, but evenly spaced over {len(schedule)} levels they would become "
-            f"{len(plan['timesteps'])}: {schedule.fitting_steps}."
-        )
-    if step_noise is not None and step_noise.shape != (steps, *noise.shape):
-        raise ValueError(f"step_noise has shape {tuple(step_noise.shape)}, but needs {(steps, *noise.shape)}.")
-
-    predict = _guided_network(net, context, uncond_context, guidance_scale, fps, concat, guidance_in_one_batch)
-    x = noise
-    for i in tqdm(range(steps), desc="DDIM", disable=not progress):
-        timesteps = torch.full((len(x),), plan["timesteps"][i], device=x.device)
-        alpha, alpha_prev, sigma, scale, scale_prev = (
-            float(plan[name][i]) for name in ("alphas", "alphas_prev", "sigmas", "scale", "scale_prev")
-        )
-        eps, scaled_x0 = split_prediction(schedule, predict(x, timesteps), x, alpha)
-        x0 = scaled_x0 / scale
-        x = (alpha_prev**0.5 * scale_prev) * x0 + (1 - alpha_prev - sigma**2) ** 0.5 * eps
-        if sigma > 0:
-            fresh = _draw(x, generator) if step_noise is None else step_noise[i].to(x)
-            x = x + sigma * fresh
+    plan = ddim_steps(schedule, steps, eta)
+    check_sampling(noise, context, uncond_context, guidance_scale, fps, concat, step_noise, len(plan))
+    denoise = Guided(net, context, uncond_context, guidance_scale, fps, concat, guidance_in_one_batch)
+    x = noise.to(torch.promote_types(noise.dtype, torch.float32))
+    for i, step in enumerate(tqdm(plan, desc="DDIM", disable=not progress)):
+        timesteps = torch.full((len(x),), step.timestep, device=x.device)
+        eps, scaled_x0 = split_prediction(schedule, denoise(x, timesteps), x, step.alpha)
+        x0 = scaled_x0 / step.scale
+        x = (step.alpha_prev**0.5 * step.scale_prev) * x0 + step.direction * eps
+        if step.sigma > 0:
+            x = x + step.sigma * (draw_noise(x.shape, generator, like=x) if step_noise is None else step_noise[i].to(x))
         if callback is not None:
-            callback(SamplingStep(i, plan["timesteps"][i], x, x0))
+            callback(SamplingStep(i, step.timestep, x, x0))
     return x
 
 
-def _without_channels(video: Tensor) -> tuple[int, ...]:
-    return (*video.shape[:2], *video.shape[3:])
+def noise_streams(seed: int | None, videos: int) -> list[torch.Generator]:
+    """A stream of random numbers for each video of a batch: video ``i`` draws from the seed ``seed + i``.
+
+    So what is made beside a video does not change it, and a batch holds what single runs with the seeds ``seed``,
+    ``seed + 1``, ... make. ``None`` takes a seed that nobody has had before. Streams are the CPU's, so that a seed
+    means the same numbers on every device.
+    """
+    if seed is None:
+        seed = torch.Generator().seed() % 2**62
+    check_number("seed", seed, 0, 2**63 - 1, whole=True)
+    return [torch.Generator().manual_seed(int(seed) + i) for i in range(videos)]
 
 
-def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    # Drawn where the generator lives, so that a seed gives the same video on every device.
+def draw_noise(
+    shape: Sequence[int],
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    like: Tensor | None = None,
+) -> Float[Tensor, " *video"]:
+    """Normal random numbers (b, ...): from one generator for all videos, from one for each, or from torch's own.
+
+    Drawn where the generator lives, then brought to the device and dtype of ``like`` (by default float32 on the CPU).
+    """
+    like = torch.empty(0) if like is None else like
+    if isinstance(generator, Sequence):
+        check_streams(len(generator), shape[0])
+        return torch.cat([draw_noise((1, *shape[1:]), stream, like) for stream in generator])
     device = like.device if generator is None else generator.device
-    return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
-
-
-def _guided_network(net, context, uncond_context, scale, fps, concat, one_batch) -> Callable[[Tensor, Tensor], Tensor]:
-    """``predict(x, timesteps)`` with the context fixed: its keys and values are computed once for the whole run."""
-    prepare = getattr(net, "prepare_context", None) or (lambda tokens: tokens)
-
-    def call(x, timesteps, cached, fps):
-        return net(
-            x if concat is None else torch.cat([x, _repeat_to(concat, x)], dim=2),
-            timesteps,
-            context=cached,
-            fps=fps,
-        )
-
-    if scale == 1.0:
-        conditional = None if context is None else prepare(context)
-        return lambda x, timesteps: call(x, timesteps, conditional, fps)
-    if one_batch:
-        both = prepare(torch.cat([uncond_context, context]))
-        twice = repeat(fps, "b -> (two b)", two=2) if isinstance(fps, Tensor) and fps.ndim else fps
-
-        def predict(x, timesteps):
-            doubled = repeat(x, "b ... -> (two b) ...", two=2)
-            without, with_prompt = call(doubled, repeat(timesteps, "b -> (two b)", two=2), both, twice).chunk(2)
-            return without + scale * (with_prompt - without)
-
-        return predict
-
-    unconditional, conditional = prepare(uncond_context), prepare(context)
-
-    def predict(x, timesteps):
-        without = call(x, timesteps, unconditional, fps)
-        return without + scale * (call(x, timesteps, conditional, fps) - without)
-
-    return predict
-
-
-def _repeat_to(concat: Tensor, x: Tensor) -> Tensor:
-    return repeat(concat, "b ... -> (r b) ...", r=len(x) // len(concat))
+    return torch.randn(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

@@ -56,6 +56,10 @@ def schedule(make, *arguments, **named):
     return lambda vdmlib: getattr(vdmlib.NoiseSchedule, make)(*arguments, **named)
 
 
+def released_schedule(**params):
+    return schedule("from_videocrafter", params)
+
+
 def timesteps(steps, levels=1000):
     return lambda vdmlib: vdmlib.NoiseSchedule.linear(levels).ddim_timesteps(steps)
 
@@ -161,14 +165,47 @@ BAD = {
         lambda vdmlib: vdmlib.UNet3DConfig.from_videocrafter(["in_channels"]), TypeError, "list", "unet_config.params",
     ),
     # Schedule
-    "schedule_of_no_levels": (schedule("linear", 0), ValueError, "shape (0,)", "each level"),
+    "schedule_of_no_levels": (
+        lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(0), torch.zeros(0)), ValueError, "shape (0,)", "each level",
+    ),
+    "schedule_of_less_than_nothing": (schedule("linear", -5), ValueError, "steps is -5", "a whole number from 1"),
+    "schedule_of_half_a_level": (schedule("cosine", 2.5), ValueError, "steps is 2.5", "a whole number from 1"),
     "schedule_of_two_lengths": (
         lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(5), torch.ones(4)), ValueError, "(5,)", "(4,)",
     ),
-    "schedule_above_one": (schedule("linear", 10, 0.1, 1.5), ValueError, "0.1 to 1.5", "between 0 and 1"),
-    "schedule_of_nan": (schedule("linear", 10, float("nan")), ValueError, "nan", "between 0 and 1"),
-    "schedule_of_unknown_kind": (
-        schedule("from_videocrafter", {"beta_schedule": "sqrt"}), ValueError, "'sqrt'", "'linear'",
+    "schedule_above_one": (
+        lambda vdmlib: vdmlib.NoiseSchedule(torch.tensor([0.1, 1.5]), torch.ones(2)),
+        ValueError, "0.1 to 1.5", "between 0 and 1",
+    ),
+    "schedule_that_ends_above_one": (schedule("linear", 10, 0.1, 1.5), ValueError, "end is 1.5", "from 0 to 1"),
+    "schedule_that_starts_below_zero": (schedule("scaled_linear", 10, -0.1), ValueError, "start is -0.1", "from 0"),
+    "schedule_of_nan": (schedule("linear", 10, float("nan")), ValueError, "start is nan", "from 0 to 1"),
+    "schedule_with_an_offset_in_words": (schedule("cosine", 10, "small"), ValueError, "offset is 'small'", "a number"),
+    "schedule_of_a_list": (
+        lambda vdmlib: vdmlib.NoiseSchedule([0.1], torch.ones(1)), TypeError, "betas is of type list", "tensor",
+    ),
+    "schedule_of_no_signal": (
+        lambda vdmlib: vdmlib.NoiseSchedule.linear(5).with_scale(0.0, steps=2),
+        ValueError, "scale runs from 0", "above 0",
+    ),
+    "released_schedule_of_unknown_kind": (released_schedule(beta_schedule="sqrt"), ValueError, "'sqrt'", "linear"),
+    "released_schedule_no_mapping": (
+        schedule("from_videocrafter", ["linear"]), TypeError, "list", "model.params of a YAML file",
+    ),
+    "released_schedule_of_a_whole_file": (released_schedule(model={}), ValueError, "model", "pass model.params"),
+    "released_schedule_of_another_code": (
+        released_schedule(prediction_type="v_prediction", timestep_spacing="trailing"),
+        ValueError, "Unknown settings prediction_type, timestep_spacing",
+    ),
+    "released_schedule_with_given_betas": (released_schedule(given_betas=[0.1]), ValueError, "given_betas"),
+    "released_schedule_in_words": (released_schedule(linear_start="1e-4"), ValueError, "linear_start is '1e-4'"),
+    "released_schedule_of_half_a_level": (released_schedule(timesteps=10.5), ValueError, "timesteps is 10.5"),
+    "released_switch_in_words": (released_schedule(use_scale="yes"), ValueError, "use_scale is 'yes'", "True or False"),
+    "released_prediction_unknown": (
+        released_schedule(parameterization="mu"), ValueError, "parameterization is 'mu'", "eps, x0, v",
+    ),
+    "released_scale_twice": (
+        released_schedule(use_scale=True, use_dynamic_rescale=True), ValueError, "both on", "leave one out",
     ),
     "prediction_unknown": (
         lambda vdmlib: dataclasses.replace(vdmlib.NoiseSchedule.cosine(), prediction="epsilon"),
@@ -187,7 +224,9 @@ BAD = {
     "steps_beyond_the_last_level": (timesteps(3), ValueError, "steps is 3", "level 1000", STEPS),
     "steps_at_every_level": (timesteps(1000), ValueError, "steps is 1000", STEPS),
     "steps_as_a_fraction": (timesteps(10.0), ValueError, "steps is 10.0", STEPS),
-    "steps_of_another_schedule": (timesteps(50, levels=60), ValueError, "level 60", "5, 6, 10, 12, 15, 20, 30."),
+    "steps_of_another_schedule": (
+        timesteps(50, levels=60), ValueError, "level 60", "5, 6, 10, 12, 15, 20, 30, or a list of levels.",
+    ),
     "a_schedule_of_one_level": (timesteps(1, levels=1), ValueError, "steps is 1", "longer schedule"),
     # Sampling
     "guidance_without_unconditional": (sample(guidance_scale=5.0), ValueError, "5.0", "uncond_context is missing"),
@@ -214,9 +253,45 @@ BAD = {
         sample("dynamicrafter_512", concat=torch.zeros(2, 1, 4, 8, 4)), ValueError, "(2, 1, 4, 8, 4)", "only channels",
     ),
     "sample_without_given_frames": (sample("dynamicrafter_512"), ValueError, "(2, 3, 4, 8, 4)", "frames, 8"),
-    "eta_above_one": (sample(eta=1.5), ValueError, "eta is 1.5", "between 0"),
-    "eta_not_a_number": (sample(eta=float("nan")), ValueError, "eta is nan", "between 0"),
+    "eta_above_one": (sample(eta=1.5), ValueError, "eta is 1.5", "from 0 to 1"),
+    "eta_not_a_number": (sample(eta=float("nan")), ValueError, "eta is nan", "from 0 to 1"),
     "steps_that_become_more": (sample(steps=7), ValueError, "steps is 7", "become 8", STEPS),
+    "levels_beyond_the_last": (sample(steps=[999, 1000]), ValueError, "from 999 to 1000", "0 ... 999"),
+    "levels_below_zero": (sample(steps=range(1, -3, -1)), ValueError, "from -2 to 1", "0 ... 999"),
+    "listed_levels_with_fractions": (sample(steps=[999.0, 1.0]), ValueError, "[999.0, 1.0]", "whole numbers"),
+    "levels_as_truth_values": (sample(steps=[True, False]), ValueError, "[True, False]", "whole numbers"),
+    "levels_up_and_down": (sample(steps=[1, 900, 500]), ValueError, "[1, 900, 500]", "all rising or all falling"),
+    "levels_given_twice": (sample(steps=[900, 500, 500]), ValueError, "[900, 500, 500]", "each level once"),
+    "no_listed_levels": (sample(steps=[]), ValueError, "steps is []", "a list of levels"),
+    "levels_in_words": (sample(steps="fifty"), ValueError, "steps is 'fifty'", "a list of levels"),
+    "steps_left_out": (sample(steps=None), ValueError, "steps is None", "a list of levels"),
+    "noise_without_frames_axis": (sample(noise=(2, 4, 8, 4)), ValueError, "(2, 4, 8, 4)", "(batch, frames, channels"),
+    "noise_of_integers": (
+        lambda vdmlib: vdmlib.sample_ddim(
+            network(), vdmlib.NoiseSchedule.linear(), torch.zeros(2, 3, 4, 8, 4).int(), TOKENS, progress=False
+        ),
+        ValueError, "torch.int32", "floating point",
+    ),
+    "sample_with_a_prompt": (sample(context="a cat"), TypeError, "context is of type str", "must be a tensor"),
+    "sample_with_an_array": (sample(concat=[0.0]), TypeError, "concat is of type list", "must be a tensor"),
+    "guidance_in_words": (sample(guidance_scale="7"), ValueError, "guidance_scale is '7'", "finite number"),
+    "eta_in_words": (sample(eta="1"), ValueError, "eta is '1'", "from 0 to 1"),
+    "streams_for_other_videos": (
+        sample(eta=1.0, generator=[torch.Generator()]), ValueError, "1 generators", "2 videos",
+    ),
+    "stream_below_zero": (lambda vdmlib: vdmlib.sampling.noise_streams(-1, 2), ValueError, "seed is -1", "from 0"),
+    "noise_predicted_where_there_is_no_signal": (
+        lambda vdmlib: vdmlib.sampling.ddim_steps(
+            vdmlib.NoiseSchedule.scaled_linear().with_zero_terminal_snr(), range(999, 0, -20)
+        ),
+        ValueError, "Level 999 holds no signal", "predicts v",
+    ),
+    "data_predicted_where_there_is_no_noise": (
+        lambda vdmlib: vdmlib.sampling.ddim_steps(
+            dataclasses.replace(vdmlib.NoiseSchedule.linear(10, 0.0, 0.1), prediction="x0"), [0, 5]
+        ),
+        ValueError, "Level 0 holds no noise", "predicts v",
+    ),
     "step_noise_of_other_length": (
         sample(eta=1.0, step_noise=torch.zeros(4, 2, 3, 4, 8, 4)),
         ValueError, "(4, 2, 3, 4, 8, 4)", "(5, 2, 3, 4, 8, 4)",

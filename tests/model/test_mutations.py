@@ -208,24 +208,24 @@ def ddim_a_level_late(monkeypatch):
 
 
 def ddim_ends_at_clean_data(monkeypatch):
-    def coefficients(original, *args):
-        plan = original(*args)
-        plan["alphas_prev"][-1] = 1.0
-        return plan
+    def steps(original, *args):
+        *others, last = original(*args)
+        return [*others, dataclasses.replace(last, alpha_prev=1.0)]
 
-    wrap(monkeypatch, sampling, "ddim_coefficients", coefficients)
+    wrap(monkeypatch, sampling, "ddim_steps", steps)
 
 
 def signal_not_rescaled(monkeypatch):
-    wrap(monkeypatch, NoiseSchedule, "_with_scale", lambda original, self, *_: self)
+    wrap(monkeypatch, NoiseSchedule, "with_scale", lambda original, self, *_: self)
 
 
 def clean_data_not_rescaled_back(monkeypatch):
-    def coefficients(original, *args):
-        plan = original(*args)
-        return plan | {"scale": torch.ones_like(plan["scale"])}
-
-    wrap(monkeypatch, sampling, "ddim_coefficients", coefficients)
+    wrap(
+        monkeypatch,
+        sampling,
+        "ddim_steps",
+        lambda original, *args: [dataclasses.replace(s, scale=1.0) for s in original(*args)],
+    )
 
 
 def block(*names: str) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import vdmlib
 from vdmlib import NoiseSchedule, sinusoidal_embedding
-from vdmlib.sampling import ddim_coefficients
+from vdmlib.sampling import ddim_steps
 
 LEFT_OUT = {
     (
@@ -120,16 +120,23 @@ def test_add_noise(golden):
 @pytest.mark.parametrize("golden", covered("schedule", "ddim/"))
 def test_ddim_tables(golden):
     config, expected = golden.meta["config"], golden.outputs()
-    table = ddim_coefficients(schedule_of(config["kind"]), config["S"], config["eta"])
-    assert table["timesteps"][::-1] == expected["timesteps"].tolist()
+    schedule = schedule_of(config["kind"])
+    levels = schedule.ddim_timesteps(config["S"])  # For 30 steps these are 31 levels, as in the released sampler.
+    assert levels == expected["timesteps"].tolist()
+    steps = ddim_steps(schedule, levels, config["eta"])[::-1]
+    assert [step.timestep for step in steps] == levels
+    if len(levels) == config["S"]:
+        assert ddim_steps(schedule, config["S"], config["eta"])[::-1] == steps
     for ours, theirs in (
-        ("alphas", "alphas"),
-        ("alphas_prev", "alphas_prev"),
+        ("alpha", "alphas"),
+        ("alpha_prev", "alphas_prev"),
         ("scale_prev", "scale_arr_prev"),
         ("scale", "scale_arr"),
-        ("sigmas", "sigmas"),
+        ("sigma", "sigmas"),
     ):
-        np.testing.assert_allclose(table[ours].flip(0), expected[theirs], rtol=0, atol=MARGIN * ROUNDING)
+        np.testing.assert_allclose(
+            [getattr(step, ours) for step in steps], expected[theirs], rtol=0, atol=MARGIN * ROUNDING
+        )
 
 
 @pytest.mark.parametrize("golden", covered("schedule", "beta/"))

@@ -1,17 +1,24 @@
 """The sampler against exact answers, and what in a network may influence what."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 import torch
 from einops import rearrange
 from golden_numbers import EXACT, relative_error
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import vdmlib
 from vdmlib import NoiseSchedule, TemporalTransformer, sample_ddim
 from vdmlib.attention import Attention
+from vdmlib.sampling import ddim_steps, draw_noise, noise_streams
 
 VIDEO = (2, 3, 4, 8, 4)
 
@@ -31,13 +38,13 @@ class Gaussian:
     mean: float = 0.7
     std: float = 0.0
 
-    def kept(self, level: int) -> float:
+    def alpha(self, level: int) -> float:
         return float(self.schedule.alphas_cumprod[level].float())  # As the sampler reads it.
 
     def marginal(self, level: int) -> tuple[float, float, float, float]:
         """Mean and standard deviation of the noisy data; how much of x0 and of the noise are in them."""
-        kept = self.kept(level)
-        signal, sigma = kept**0.5 * float(self.schedule.scale[level]), (1 - kept) ** 0.5
+        alpha = self.alpha(level)
+        signal, sigma = alpha**0.5 * float(self.schedule.scale[level]), (1 - alpha) ** 0.5
         return signal * self.mean, (signal**2 * self.std**2 + sigma**2) ** 0.5, signal, sigma
 
     def __call__(self, x: Tensor, timesteps: Tensor, context=None, fps=None) -> Tensor:
@@ -45,8 +52,8 @@ class Gaussian:
         mean, std, signal, sigma = self.marginal(level)
         eps = sigma * (x - mean) / std**2
         scaled_x0 = (self.mean + signal * self.std**2 * (x - mean) / std**2) * float(self.schedule.scale[level])
-        kept = self.kept(level)
-        v = kept**0.5 * eps - (1 - kept) ** 0.5 * scaled_x0
+        alpha = self.alpha(level)
+        v = alpha**0.5 * eps - (1 - alpha) ** 0.5 * scaled_x0
         return {"eps": eps, "x0": scaled_x0, "v": v}[self.schedule.prediction]
 
 
@@ -55,6 +62,7 @@ SCHEDULES = {
     "rescaled_more": NoiseSchedule.videocrafter1_t2v_1024(),
     "plain": NoiseSchedule.videocrafter1_t2v_512(),
     "cosine": NoiseSchedule.cosine(),
+    "dynamicrafter": NoiseSchedule.dynamicrafter_512(),  # The last level holds no signal.
 }
 every_schedule = pytest.mark.parametrize("kind", SCHEDULES)
 
@@ -125,12 +133,140 @@ def test_targets_are_what_the_sampler_takes_apart_again(kind, prediction):
     x, target = schedule.add_noise(x0, eps, t), schedule.target(x0, eps, t)
     assert target.isfinite().all()
     for level in (0, 1, 250, 600, 981, 999):
-        kept = float(schedule.alphas_cumprod[level])
-        parts = vdmlib.sampling.split_prediction(schedule, target[level].double(), x[level].double(), kept)
+        alpha = float(schedule.alphas_cumprod[level])
+        if alpha == 0 and prediction == "eps":
+            continue  # There the noise alone says nothing of the data; the sampler refuses such a level.
+        parts = vdmlib.sampling.split_prediction(schedule, target[level].double(), x[level].double(), alpha)
         # What is left of the noise or the data at either end cannot be told to more digits than x has.
-        torch.testing.assert_close(parts[0], eps[level].double(), rtol=0, atol=1e-6 + 1e-6 / (1 - kept) ** 0.5)
+        torch.testing.assert_close(parts[0], eps[level].double(), rtol=0, atol=1e-6 + 1e-6 / (1 - alpha) ** 0.5)
         scaled = schedule.scale[level] * x0[level].double()
-        torch.testing.assert_close(parts[1], scaled, rtol=0, atol=1e-6 + 1e-6 / kept**0.5)
+        torch.testing.assert_close(parts[1], scaled, rtol=0, atol=1e-6 + 1e-6 / (alpha or 1) ** 0.5)
+
+
+# Which levels
+
+
+@every_schedule
+@pytest.mark.parametrize("levels", [range(999, 0, -20), [0, 3, 500], torch.tensor([700, 2]), np.array([5, 998])])
+def test_any_list_of_levels_is_visited_and_the_answer_stays_exact(kind, levels):
+    denoiser = Gaussian(replace(SCHEDULES[kind], prediction="v"))
+    visited = sorted((int(level) for level in levels), reverse=True)
+    start = noise(dtype=torch.float64)
+    mean, std, _, _ = denoiser.marginal(visited[0])
+    last_mean, last_std, _, _ = denoiser.marginal(0)
+    seen = []
+    result = sample(denoiser, start, steps=levels, callback=lambda step: seen.append(step.timestep))
+    assert seen == visited
+    torch.testing.assert_close(result, last_mean + last_std * (start - mean) / std, rtol=0, atol=1e-9)
+
+
+@given(st.sets(st.integers(0, 999), min_size=1, max_size=60), st.floats(0, 1), st.sampled_from(sorted(SCHEDULES)))
+def test_steps_join_up_and_lose_no_noise(levels, eta, kind):
+    schedule = replace(SCHEDULES[kind], prediction="v")
+    steps = ddim_steps(schedule, sorted(levels), eta)
+    assert steps == ddim_steps(schedule, sorted(levels, reverse=True), eta)
+    assert [step.timestep for step in steps] == sorted(levels, reverse=True)
+    for step, after in itertools.pairwise(steps):
+        assert (step.alpha_prev, step.scale_prev) == (after.alpha, after.scale)
+    assert (steps[-1].alpha_prev, steps[-1].scale_prev) == (Gaussian(schedule).alpha(0), float(schedule.scale[0]))
+    for step in steps:
+        assert 0 <= step.sigma**2 <= 1 - step.alpha_prev + 1e-12
+        # What stays of the noise and what is put back in are as much as belongs to the level to go to.
+        assert step.direction**2 + step.sigma**2 == pytest.approx(1 - step.alpha_prev, abs=1e-12)
+        assert isinstance(step.direction, float)
+
+
+@given(st.integers(1, 1000))
+def test_a_number_of_steps_is_made_or_refused(number):
+    schedule = NoiseSchedule.videocrafter2()
+    if 1000 % number == 0 and number < 1000:
+        assert len(ddim_steps(schedule, number)) == number
+    else:
+        with pytest.raises(ValueError, match=f"steps is {number}, "):
+            ddim_steps(schedule, number)
+
+
+def test_every_kind_of_whole_number_is_one():
+    schedule = NoiseSchedule.linear()
+    for number in (np.int64(50), torch.tensor(50)):
+        assert ddim_steps(schedule, number) == ddim_steps(schedule, 50)
+
+
+def test_all_noise_is_put_back_in_where_there_is_no_signal():
+    """At eta = 1 the step from a level without signal keeps nothing of x, not even by rounding."""
+    first = ddim_steps(NoiseSchedule.dynamicrafter_512(), range(999, 0, -20), eta=1.0)[0]
+    assert first.alpha == 0.0 and first.direction < 1e-7 and first.sigma == pytest.approx((1 - first.alpha_prev) ** 0.5)
+
+
+# Schedules
+
+
+def test_dynamicrafters_schedule():
+    """What its released configuration says: v, no signal at the end, the scale to 0.7; the first level as before."""
+    params = dict(
+        parameterization="v", rescale_betas_zero_snr=True, use_dynamic_rescale=True, base_scale=0.7,
+        linear_start=0.00085, linear_end=0.012, timesteps=1000, fps_condition_type="fps", perframe_ae=True,
+    )  # fmt: skip
+    plain = NoiseSchedule.scaled_linear()
+    for schedule in (NoiseSchedule.dynamicrafter_512(), NoiseSchedule.from_videocrafter(params)):
+        assert schedule.prediction == "v"
+        assert schedule.alphas_cumprod[-1] == 0 and schedule.snr()[-1] == 0
+        torch.testing.assert_close(schedule.alphas_cumprod[0], plain.alphas_cumprod[0], rtol=1e-12, atol=0)
+        assert schedule.scale[0] == 1 and schedule.scale[399:].eq(0.7).all()
+        torch.testing.assert_close(schedule.scale, NoiseSchedule.videocrafter2().scale)
+        # √ᾱ is stretched evenly.
+        ratio = (schedule.alphas_cumprod.sqrt() / (plain.alphas_cumprod.sqrt() - plain.alphas_cumprod[-1].sqrt()))[:-1]
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-9, atol=0)
+    assert float(plain.alphas_cumprod[-1]) == pytest.approx(0.0047, abs=1e-4)
+
+
+def test_settings_of_a_released_file_count_one_by_one():
+    make = NoiseSchedule.from_videocrafter
+    plain = make({})
+    assert plain.prediction == "eps" and plain.scale.eq(1).all()
+    torch.testing.assert_close(plain.betas, NoiseSchedule.scaled_linear(1000, 1e-4, 2e-2).betas)
+    assert make({"parameterization": "x0"}).prediction == "x0"
+    assert make({"rescale_betas_zero_snr": True}).alphas_cumprod[-1] == 0
+    assert make({"use_dynamic_rescale": True, "turning_step": 10}).scale[9:].eq(0.7).all()
+    assert make({"use_dynamic_rescale": False, "base_scale": 0.3}).scale.eq(1).all()
+    assert make({"use_scale": True}).scale[-1] == 0.3 and make({"use_scale": True, "scale_a": 0.9}).scale[0] == 0.9
+    torch.testing.assert_close(make({"beta_schedule": "cosine"}).betas, NoiseSchedule.cosine().betas)
+    torch.testing.assert_close(make({"beta_schedule": "sqrt_linear"}).betas, NoiseSchedule.linear().betas)
+    assert make({"given_betas": None, "ckpt_path": None, "unet_config": {}}).prediction == "eps"
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_schedules_of_single_precision_are_kept_in_double(prediction):
+    rough = NoiseSchedule(NoiseSchedule.linear().betas.float(), torch.ones(1000), prediction)
+    assert rough.betas.dtype == rough.scale.dtype == rough.alphas_cumprod.dtype == torch.float64
+
+
+class WithoutDoublePrecision(TorchDispatchMode):
+    """A device, played by the meta device, that has no float64, such as a Mac's GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_meta and leaf.dtype == torch.float64:
+                raise TypeError(f"{func} makes float64 on a device that has none.")
+        return result
+
+
+def test_nothing_needs_double_precision_on_the_device():
+    x0, t = torch.zeros(2, 3, 4, 8, 4, device="meta"), torch.tensor([3, 999])
+    with WithoutDoublePrecision():
+        for prediction in ("eps", "v", "x0"):
+            schedule = replace(NoiseSchedule.videocrafter2(), prediction=prediction)
+            for result in (schedule.add_noise(x0, x0, t), schedule.target(x0, x0, t)):
+                assert result.is_meta and result.dtype == torch.float32
+            for generator in (torch.Generator(), noise_streams(0, 2)):
+                result = sample_ddim(
+                    Recorder(), schedule, x0, context=CONTEXT.to("meta"), steps=2, eta=1.0, generator=generator,
+                    progress=False,
+                )  # fmt: skip
+                assert result.is_meta and result.dtype == torch.float32
+        with pytest.raises(TypeError, match="float64 on a device"):
+            x0.double()
 
 
 # Settings of the sampler
@@ -182,6 +318,60 @@ def test_a_run_can_be_replayed_from_its_noise():
     result = record(eta=0.8, generator=torch.Generator().manual_seed(3))[0]
     assert torch.equal(record(eta=0.8, step_noise=drawn)[0], result)
     assert relative_error(record(eta=0.8, step_noise=drawn.flip(0))[0], result) > 0.01
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_each_video_has_its_own_stream_of_noise(eta):
+    """What is made beside it does not change a video: a batch holds what single runs with the next seeds make."""
+
+    def made(videos: int, seed: int) -> Tensor:
+        streams = noise_streams(seed, videos)
+        start = draw_noise((videos, *VIDEO[1:]), streams)
+        settings = dict(context=CONTEXT[:1].expand(videos, -1, -1), steps=5, fps=8, eta=eta, generator=streams)
+        return sample_ddim(Recorder(), NoiseSchedule.videocrafter2(), start, progress=False, **settings)
+
+    together = made(3, seed=1)
+    for i in range(3):
+        torch.testing.assert_close(together[i : i + 1], made(1, seed=1 + i), rtol=1e-6, atol=1e-6)
+    assert relative_error(together[1], together[0]) > 0.01 and relative_error(together[2], together[1]) > 0.01
+    assert torch.equal(noise_streams(7, 1)[0].get_state(), torch.Generator().manual_seed(7).get_state())
+
+
+def test_a_single_stream_is_the_generator_itself():
+    one, many = torch.Generator().manual_seed(3), noise_streams(3, 1)
+    shape = (1, *VIDEO[1:])
+    assert torch.equal(draw_noise(shape, one), draw_noise(shape, many))
+
+
+def test_without_a_seed_every_run_has_another_one():
+    first, second = (draw_noise(VIDEO, noise_streams(None, 2)) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_draws_come_in_the_dtype_they_are_for():
+    like = torch.zeros(1, dtype=torch.float64)
+    assert draw_noise((2, 3)).dtype == torch.float32 and draw_noise((2, 3), like=like).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_latents_stay_in_float32_whatever_the_network_computes_in(dtype):
+    """The sampler speaks to the network in its own dtype, and keeps more digits for itself."""
+    net = tiny_network(tiny_config()).to(dtype)
+    seen, states = [], []
+    net.register_forward_pre_hook(lambda _, args, given: seen.append((args[0].dtype, given["context"].tokens.dtype)),
+                                  with_kwargs=True)  # fmt: skip
+    settings = dict(context=CONTEXT, uncond_context=UNCONDITIONAL, guidance_scale=2.0, steps=2, progress=False)
+    for start in (noise(), noise().to(dtype)):
+        result = sample_ddim(
+            net, NoiseSchedule.videocrafter2(), start, callback=lambda step: states.append(step.x.dtype), **settings
+        )
+        assert result.dtype == torch.float32 and result.isfinite().all()
+    assert set(seen) == {(dtype, dtype)} and set(states) == {torch.float32}
+    given = noise(2, 3, 4, 8, 4, seed=9)
+    net = tiny_network(tiny_config("dynamicrafter_512")).to(dtype)
+    context = noise(2, net.config.text_tokens + 6, 24)
+    result = sample_ddim(net, NoiseSchedule.linear(), noise(), context=context, concat=given, steps=1, progress=False)
+    assert result.dtype == torch.float32
 
 
 def test_without_eta_no_noise_is_drawn():

@@ -1,0 +1,284 @@
+"""What a caller can get wrong: one sentence for each mistake, saying what was given, what is needed and what to do."""
+
+import math
+import operator
+import warnings
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Numbers and names
+
+
+def check_number(
+    name: str, value: Any, least: int | float | None = None, most: int | float | None = None, whole: bool = False
+) -> None:
+    """A finite number, between ``least`` and ``most`` where these are given."""
+    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    fits = number and math.isfinite(value)
+    if fits and (least is None or value >= least) and (most is None or value <= most):
+        return
+    kind = "a whole number" if whole else "a number" if least is not None else "a finite number"
+    bounds = [f"{word} {bound}" for word, bound in (("from", least), ("to", most)) if bound is not None]
+    raise ValueError(f"{name} is {value!r:.60}: use {' '.join([kind, *bounds])}.")
+
+
+def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> None:
+    """A tensor; if a dtype is given, the weights', of that dtype, unless PyTorch converts it (autocast)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is of type {type(value).__name__}, but must be a tensor.")
+    if dtype in (None, value.dtype):
+        return
+    if not (value.is_floating_point() and torch.is_autocast_enabled(value.device.type)):
+        raise TypeError(f"{name} is {value.dtype}, but the weights are {dtype}: convert one with .to(dtype).")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """One of a few words."""
+    if value not in (choices := list(choices)):
+        raise ValueError(f"{name} is {value!r:.60}, but must be one of {', '.join(choices)}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """``True`` or ``False``, and nothing that merely counts as one of them."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r:.60}: use True or False.")
+
+
+def check_released_settings(params: Any, known: Iterable[str]) -> None:
+    """The ``model.params`` of a released configuration, with no setting that would be dropped without a word."""
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"params is of type {type(params).__name__}, but must be a mapping: pass model.params of a YAML file."
+        )
+    known = set(known)
+    if unknown := [str(name) for name, value in params.items() if value is not None and name not in known]:
+        raise ValueError(
+            f"Unknown settings {', '.join(unknown):.150}: pass model.params of a YAML file of VideoCrafter or "
+            f"DynamiCrafter, without what this library cannot follow."
+        )
+    if params.get("use_scale") and params.get("use_dynamic_rescale"):
+        raise ValueError("use_scale and use_dynamic_rescale are both on, but rescale the same signal: leave one out.")
+
+
+# Noise schedules
+
+
+def check_betas(steps: Any, start: Any, end: Any) -> None:
+    """How many levels there are, and the first and the last β."""
+    check_number("steps", steps, 1, whole=True)
+    check_number("start", start, 0, 1)
+    check_number("end", end, 0, 1)
+
+
+def check_schedule(betas: Any, scale: Any) -> None:
+    """One β from 0 to 1 and one scale above 0 for each level."""
+    check_tensor("betas", betas)
+    check_tensor("scale", scale)
+    if betas.ndim != 1 or betas.shape != scale.shape or not len(betas):
+        raise ValueError(
+            f"betas has shape {tuple(betas.shape)} and scale {tuple(scale.shape)}, but both need one number for each "
+            f"level, (T,)."
+        )
+    if not ((betas >= 0) & (betas <= 1)).all():
+        raise ValueError(
+            f"betas run from {float(betas.min()):g} to {float(betas.max()):g}, but must lie between 0 and 1: check "
+            f"where the schedule starts and ends."
+        )
+    if not (scale.isfinite() & (scale > 0)).all():
+        raise ValueError(
+            f"scale runs from {float(scale.min()):g} to {float(scale.max()):g}, but must be above 0 and finite: what "
+            f"was scaled to nothing cannot be found again."
+        )
+
+
+def check_noise(x0: Any, noise: Any) -> None:
+    """Data and noise that can be mixed."""
+    check_tensor("x0", x0)
+    check_tensor("noise", noise)
+    if x0.shape != noise.shape:
+        raise ValueError(f"The data have shape {tuple(x0.shape)}, but the noise {tuple(noise.shape)}: make them equal.")
+
+
+def check_levels_of_data(t: Any, data: Tensor, levels: int) -> None:
+    """A level for each video, (b,), or for each frame, (b, f), and data that can be noisy."""
+    if not isinstance(t, Tensor) or t.is_floating_point() or t.dtype == torch.bool:
+        given = t.dtype if isinstance(t, Tensor) else f"of type {type(t).__name__}"
+        raise TypeError(f"t is {given}, but must be a tensor of whole numbers, one for each video or frame.")
+    if t.ndim not in (1, 2) or t.shape != data.shape[: t.ndim]:
+        raise ValueError(
+            f"t has shape {tuple(t.shape)}, but the data {tuple(data.shape)}: pass one t for each video or frame."
+        )
+    if not data.is_floating_point():
+        raise TypeError(f"The data are {data.dtype}, but noise needs floating point numbers: convert with .float().")
+    if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < levels:
+        raise ValueError(f"t runs from {int(t.min())} to {int(t.max())}, but must be in 0 ... {levels - 1}.")
+
+
+# Sampling
+
+
+def unfitting_steps(steps: Any, levels: int, reason: str) -> ValueError:
+    """The error that names every number of steps that fits."""
+    fitting = [str(number) for number in range(1, levels) if levels % number == 0]
+    cure = f"use one of {', '.join(fitting)}, or a list of levels" if fitting else "use a longer schedule"
+    return ValueError(f"steps is {steps!r:.60}, but {reason}: {cure}.")
+
+
+def check_levels(levels: Any, total: int) -> list[int]:
+    """The levels a caller lists, smallest first: whole numbers of the schedule, all rising or all falling."""
+    try:
+        found = [level if isinstance(level, bool) else operator.index(level) for level in levels]
+    except TypeError:
+        found = []
+    if not found or any(isinstance(level, bool) for level in found):
+        raise ValueError(f"steps is {levels!r:.60}: use a number of steps, or a list of levels, whole numbers.")
+    if not 0 <= min(found) <= max(found) < total:
+        raise ValueError(
+            f"steps lists levels from {min(found)} to {max(found)}, but the schedule has levels 0 ... {total - 1}: "
+            f"leave the others out."
+        )
+    rising = sorted(set(found))
+    if found not in (rising, rising[::-1]):
+        raise ValueError(f"steps is {found!r:.60}: list each level once, all rising or all falling.")
+    return rising
+
+
+def check_visible(prediction: str, level: int, alpha: float) -> None:
+    """A level at which both data and noise can be told from what the network predicts."""
+    if prediction == "eps" and alpha == 0:
+        raise ValueError(
+            f"Level {level} holds no signal (ᾱ = 0), where a predicted noise says nothing of the data: leave this "
+            f"level out, or use a network that predicts v."
+        )
+    if prediction == "x0" and alpha == 1:
+        raise ValueError(
+            f"Level {level} holds no noise (ᾱ = 1), where predicted data say nothing of the noise: leave this level "
+            f"out, or use a network that predicts v."
+        )
+
+
+def check_sampling(
+    noise: Any,
+    context: Tensor | None,
+    uncond_context: Tensor | None,
+    guidance_scale: Any,
+    fps: Any,
+    concat: Tensor | None,
+    step_noise: Tensor | None,
+    steps: int,
+) -> None:
+    """Conditions that fit the noise, and one another, before the first of ``steps`` steps."""
+    check_tensor("noise", noise)
+    given = {"context": context, "uncond_context": uncond_context, "concat": concat, "step_noise": step_noise}
+    for name, value in given.items():
+        if value is not None:
+            check_tensor(name, value)
+    if noise.ndim != 5 or not noise.is_floating_point() or not noise.numel():
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)} and is {noise.dtype}, but must be floating point numbers, (batch, "
+            f"frames, channels, height, width)."
+        )
+    check_guidance(context, uncond_context, guidance_scale)
+    # The network would see both halves of the guidance as one batch, and could not name what does not fit.
+    if context is not None and len(context) != len(noise):
+        raise ValueError(
+            f"context has shape {tuple(context.shape)}, but the noise {tuple(noise.shape)}: make the batches equal."
+        )
+    if isinstance(fps, Tensor) and fps.shape not in ((), noise.shape[:1]):
+        raise ValueError(
+            f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({len(noise)},)."
+        )
+    if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
+        raise ValueError(
+            f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."
+        )
+    if step_noise is not None and step_noise.shape != (steps, *noise.shape):
+        raise ValueError(f"step_noise has shape {tuple(step_noise.shape)}, but needs {(steps, *noise.shape)}.")
+
+
+def check_guidance(context: Tensor | None, uncond_context: Tensor | None, guidance_scale: Any) -> None:
+    """Two contexts to compare, where the scale asks for it."""
+    check_number("guidance_scale", guidance_scale)
+    if guidance_scale == 1:
+        return
+    if uncond_context is None:
+        raise ValueError(
+            f"guidance_scale is {guidance_scale}, but uncond_context is missing: pass the tokens of the empty prompt, "
+            f"or use guidance_scale=1."
+        )
+    if context is None or context.shape != uncond_context.shape:
+        given = None if context is None else tuple(context.shape)
+        raise ValueError(
+            f"context has shape {given} and uncond_context {tuple(uncond_context.shape)}, but guidance compares the "
+            f"two: make them equally long."
+        )
+
+
+def check_streams(streams: int, videos: int) -> None:
+    """A stream of random numbers for each video."""
+    if streams != videos:
+        raise ValueError(f"{streams} generators were given for {videos} videos: pass one, or one for each video.")
+
+
+def _without_channels(video: Tensor) -> tuple[int, ...]:
+    return (*video.shape[:2], *video.shape[3:])
+
+
+def check_prompts(prompts: Any, negative_prompt: Any) -> None:
+    """One string for each video, and one for all of them."""
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise TypeError(f"prompt is {prompts!r:.60}: pass a string, or a list with one string for each video.")
+    if not isinstance(negative_prompt, str):
+        raise TypeError(f"negative_prompt is {negative_prompt!r:.60}: pass one string for all videos.")
+
+
+def check_first_frames(pictures: int | None, prompts: int, wanted: bool) -> None:
+    """Pictures where a model starts from one, as many as there are prompts, or one for all of them."""
+    if pictures is not None and not wanted:
+        raise ValueError(
+            "An image was given, but this model makes videos from text alone: leave it out, or use one of kind i2v."
+        )
+    if pictures is None and wanted:
+        raise ValueError("This model starts from a picture, but image is None: pass a file, a picture or a tensor.")
+    if pictures is not None and pictures not in (1, prompts):
+        raise ValueError(f"{pictures} images were given for {prompts} prompts: pass one, or one for each prompt.")
+
+
+def check_side(name: str, pixels: Any) -> None:
+    """A side of a video that the autoencoder and the U-Net can halve three times each."""
+    check_number(name, pixels, 64, 8192, whole=True)
+    if pixels % 64:
+        raise ValueError(f"{name} is {pixels}, but must be a multiple of 64 pixels: {64 * round(pixels / 64)} fits.")
+
+
+# Pixels
+
+GREY_LEVEL = 2 / 255  # From one byte to the next.
+BYTES = "divide bytes by 127.5 and subtract 1"
+
+
+def check_pixels(name: str, pixels: Tensor) -> None:
+    """Pixels in −1 ... 1, give or take rounding; warns of what looks like fractions in 0 ... 1."""
+    if not pixels.is_floating_point():
+        raise unfitting_pixels(name, f"is {pixels.dtype}", BYTES)
+    low, high = (float(value) for value in pixels.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise unfitting_pixels(name, "holds numbers that are not finite", "see what made them")
+    found = f"runs from {low:.3g} to {high:.3g}"
+    if low < -1 - GREY_LEVEL / 2 or high > 1 + GREY_LEVEL / 2:
+        cure = BYTES if low >= 0 and high <= 255 else "scale it, or cut it off with .clamp(-1, 1)"
+        raise unfitting_pixels(name, found, cure)
+    if low >= 0 and high - low > 0.5:
+        warnings.warn(
+            f"{name} {found}, so nothing is darker than grey, which is 0 of -1 ... 1: if these are fractions of white, "
+            f"pass 2 * {name} - 1.",
+            stacklevel=3,
+        )
+
+
+def unfitting_pixels(name: str, found: str, cure: str) -> ValueError:
+    return ValueError(f"{name} {found}, but pixels are fractions in -1 ... 1: {cure}.")
