@@ -9,10 +9,11 @@ from .conditioning import ImageProjection, Resampler
 from .configuration import UNet3DConfig
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
+from .media import save_video
 from .released import checkpoints
 from .released.estimate import estimate_memory
 from .released.memory import MemoryOptions
-from .released.pipeline import VideoCrafterPipeline, save_video
+from .released.pipeline import VideoCrafterPipeline
 from .released.releases import Release
 from .resnet import Downsample, ResBlock, Upsample
 from .sampling import SamplingStep, sample_ddim

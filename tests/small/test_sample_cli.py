@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gpu_check
 import pytest
@@ -84,13 +85,22 @@ def test_the_small_model_samples_as_its_card_says(monkeypatch, tmp_path):
     "changes, expected",
     [
         (["--frames", "4", "--offload", "networks"], "The small model does not know --frames, --offload"),
-        (["--image", "horse.png"], "pass --kind i2v"),
+        (["--image", "horse.png"], "leave it out, or use one of kind i2v"),
+        (["--kind", "i2v"], "This model starts from a picture"),
+        (["--kind", "i2v", "--image", "horse.png"], "There is no picture horse.png"),
         (["--fps", "0"], "fps is 0.0"),
+        (["--fps", "500"], "fps is 500.0"),
         (["--steps", "30"], "The caption 'a cat' cannot be read"),
         (["--show-fps", "-1"], "show-fps is -1.0"),
         (["--checkpoint", "missing.ckpt"], "There is no file missing.ckpt"),
-        (["--checkpoint", "missing.ckpt", "--output", "video.avi"], "give a .mp4 or .gif file"),
-        (["--checkpoint", "missing.ckpt", "--output", "nowhere/video.gif"], "in a folder that exists"),
+        (["--checkpoint", "missing.ckpt", "--output", "video.avi"], "use .mp4 or .gif"),
+        (["--checkpoint", "missing.ckpt", "--output", "nowhere/video.gif"], "There is no folder nowhere"),
+        (["--output", "/proc/video.gif"], "/proc/video.gif cannot be written"),
+        (["--output", "."], ". is a folder: name a file in it"),
+        (["--checkpoint", "missing.ckpt", "--steps", "30"], "steps is 30, "),
+        (["--checkpoint", "missing.ckpt", "--width", "500"], "width is 500"),
+        (["--checkpoint", "missing.ckpt", "--kind", "i2v", "--image", "horse.png"], "There is no picture horse.png"),
+        (["--checkpoint", "missing.ckpt", "--kind", "i2v"], "This model starts from a picture"),
         (["--checkpoint", "missing.ckpt", "--device", "abacus"], "device is 'abacus'"),
         (["--checkpoint", "missing.ckpt", "--decode-frames", "0"], "decode_frames is 0"),
     ],
@@ -102,6 +112,64 @@ def test_what_goes_wrong_is_one_line_and_no_traceback(changes, expected, tiny, t
     message = capsys.readouterr().err
     assert stopped.value.code == 1 and expected in message and message.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_place_of_the_file_is_found_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(small, "load_pretrained", lambda *_: pytest.fail("work began"))
+    (tmp_path / "taken.gif").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        sample.main(["--output", str(tmp_path / "taken.gif")])
+    assert stopped.value.code == 1 and "taken.gif is a folder: name a file in it" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_written_is_kept_and_it_is_said_where(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "video.gif"
+    model = small.load_pretrained("t2v")
+
+    def generate(*arguments, **settings):
+        output.mkdir()  # While the steps run, somebody takes the name.
+        return type(model).generate(model, *arguments, **settings)
+
+    monkeypatch.setattr(small, "load_pretrained", lambda _: SimpleNamespace(
+        generate=generate, video_model=model.video_model, autoencoder=model.autoencoder
+    ))  # fmt: skip
+    with pytest.raises(SystemExit):
+        sample.main(["--steps", "1", "--device", "cpu", "--output", str(output)])
+    message = capsys.readouterr().err.splitlines()[-1]
+    kept = Path(re.search(r"the video is kept in (\S+)\. \(", message)[1])
+    assert message.startswith(f"{output} could not be written") and kept.parent != tmp_path
+    with Image.open(kept) as picture:
+        assert picture.n_frames == 8
+
+
+@pytest.mark.parametrize(
+    "size, said", [((40, 20), "The picture is 20 × 40: its middle 20 × 20 is used."), ((9, 9), "")]
+)
+def test_the_small_model_takes_the_middle_of_a_picture_and_says_so(size, said, tmp_path, monkeypatch, capsys):
+    picture = Image.new("RGB", size, "red")
+    picture.paste("blue", (size[0] // 2 - min(size) // 2, 0, size[0] // 2 + min(size) // 2 + 1, size[1]))
+    picture.save(tmp_path / "picture.png")
+    seen = {}
+
+    def generate(captions, first_frame, **settings):
+        seen["frame"] = first_frame
+        return torch.zeros(1, 2, 3, 64, 64)
+
+    monkeypatch.setattr(small, "load_pretrained", lambda _: SimpleNamespace(
+        generate=generate, video_model=torch.nn.Identity(), autoencoder=torch.nn.Identity()
+    ))  # fmt: skip
+    output = tmp_path / "video.gif"
+    sample.main(["--kind", "i2v", "--image", str(tmp_path / "picture.png"), "--device", "cpu", "--output", str(output)])
+    assert capsys.readouterr().err.strip() == said
+    blue = torch.tensor([-1.0, -1.0, 1.0]).reshape(3, 1, 1).expand(3, 64, 64)
+    assert torch.equal(seen["frame"], blue[None])
+
+
+def test_only_what_is_given_reaches_the_model():
+    """Every default is the model's own."""
+    assert vars(sample.parser().parse_args([])) == {}
+    given = vars(sample.parser().parse_args(["a cat", "--steps", "5", "--sliced-attention"]))
+    assert given == {"prompt": "a cat", "steps": 5, "sliced_attention": True}
 
 
 def run(*command: str) -> str:

@@ -1,7 +1,7 @@
-"""The released models end to end on one device: a prompt, and for I2V a picture, in; frames out (chapter 10).
+"""The released models end to end on one device: a prompt, and for I2V a picture, in; frames out (chapter 11).
 
     pipe = vdmlib.VideoCrafterPipeline.from_checkpoint("VideoCrafter/VideoCrafter2", kind="t2v")
-    frames = pipe("a sailing boat at sunset", seed=1)          # (1, 16, 3, 320, 512) in 0 ... 1
+    frames = pipe("a sailing boat at sunset", seed=1)          # (1, 16, 3, 320, 512) in −1 ... 1
     vdmlib.save_video(frames, "boat.mp4")
 
 U-Net and sampler are this library's; text encoder, image encoder and autoencoder come from
@@ -9,10 +9,13 @@ U-Net and sampler are this library's; text encoder, image encoder and autoencode
 Follows ``scripts/evaluation/inference.py`` and ``scripts/gradio/i2v_test.py`` of the released code.
 """
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from einops import repeat
@@ -20,21 +23,55 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attention import ContextCache, SpatialTransformer
-from ..devices import (
-    channels_last_weights,
-    choose_device,
-    choose_dtype,
-    compile_network,
-    dtype_name,
-)
-from ..media import check_number, read_images
-from ..media import save_video as save_video
-from ..sampling import SamplingStep, sample_ddim
+from ..checks import check_first_frames, check_number, check_prompts, check_side
+from ..devices import channels_last_weights, choose_device, choose_dtype, compile_network, dtype_name
+from ..media import read_pictures
+from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
 from ..unet3d import UNet3D
 from .checkpoints import find_checkpoint, load_release
 from .encoders import decode_latents, encode_text, prepare_image, tokenizer
 from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
 from .releases import RELEASES, Kind, Networks, Release
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a video is sampled, checked once, when it is made. The defaults are the released scripts'.
+
+    Attributes:
+        steps, guidance_scale, eta: see :func:`vdmlib.sample_ddim`.
+        fps: frames per second that the model is told.
+        frames, height, width: of the video; sides are multiples of 64 pixels.
+        seed: of the first video; the next ones have the seeds after it. ``None`` for a new one.
+    """
+
+    steps: SupportsIndex | Iterable[SupportsIndex] = 50
+    guidance_scale: int | float = 12.0
+    eta: int | float = 1.0
+    fps: int | float = 28
+    frames: int = 16
+    height: int = 320
+    width: int = 512
+    seed: int | None = None
+
+    def __post_init__(self):
+        check_number("guidance_scale", self.guidance_scale, 0, 1000)
+        check_number("eta", self.eta, 0, 1)
+        check_number("fps", self.fps, 0.1, 1000)
+        check_number("frames", self.frames, 1, 1024, whole=True)
+        check_side("height", self.height)
+        check_side("width", self.width)
+        if self.seed is not None:
+            check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
+
+    @classmethod
+    def of(cls, release: Release, **given: Any) -> "SamplingSettings":
+        """What is given, and where that is ``None`` or nothing the fps, frames and sides the release was trained on."""
+        for name in ("fps", "frames", "height", "width"):
+            given[name] = getattr(release, name) if given.get(name) is None else given[name]
+        settings = cls(**given)
+        ddim_steps(release.schedule, settings.steps, settings.eta)  # Says what does not fit this schedule.
+        return settings
 
 
 class VideoCrafterPipeline:
@@ -109,7 +146,10 @@ class VideoCrafterPipeline:
             raise ValueError(
                 f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
             )
-        compile_network(self.networks.unet, **options)
+        unet = self.networks.unet
+        compile_network(unet, **options)
+        # A compiler should meet one kind of call, not a first one that fills caches and all others.
+        unet.prepare_context = partial(_filled, unet)
         self._compiled = True
         return self
 
@@ -120,7 +160,7 @@ class VideoCrafterPipeline:
         image: Any = None,
         negative_prompt: str = "",
         fps: int | float | None = None,
-        steps: int = 50,
+        steps: SupportsIndex | Iterable[SupportsIndex] = 50,
         guidance_scale: int | float = 12.0,
         eta: int | float = 1.0,
         seed: int | None = None,
@@ -133,54 +173,61 @@ class VideoCrafterPipeline:
         """Sample one video for each prompt.
 
         Args:
-            prompt: what to show; a list makes several videos at once.
-            image: for i2v, one picture or one for each prompt: a path, a PIL picture, bytes (h, w, 3), or a tensor
-                (3, h, w) or (b, 3, h, w) in 0 ... 1. The model sees it as CLIP does, stretched to a square.
+            prompt: what to show; a list makes several videos at once. Warns where it is too long to be seen in full.
+            image: for i2v, one picture for all prompts or one for each, in any form that
+                :func:`vdmlib.media.read_pictures` reads. The model sees it as CLIP does, stretched to a square.
             negative_prompt: what guidance leads away from; the released models were trained with the empty prompt.
             fps: frames per second that the model is told, which decides how fast things move.
             steps, guidance_scale, eta: see :func:`vdmlib.sample_ddim`; the defaults are the released scripts'.
-            seed: the same number gives the same video, on every device up to rounding; ``None`` a new one each time.
+            seed: the same number gives the same video, on every device up to rounding, alone or among others: prompt
+                ``i`` of a list is sampled from ``seed + i``. ``None`` makes new videos each time.
             frames, height, width: of the video; sides are multiples of 64 pixels. Defaults are what the model knows.
             progress, callback: see :func:`vdmlib.sample_ddim`.
 
         Returns:
-            Pixels in 0 ... 1, float32, on the CPU.
+            Pixels in −1 ... 1, float32, on the CPU.
 
         Raises:
             ValueError, TypeError: for anything that does not fit, in one sentence, before any work is done.
             torch.OutOfMemoryError: names the option to try next.
         """
-        release = self.release
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        chosen = {"fps": fps, "frames": frames, "height": height, "width": width}
-        fps, frames, height, width = (getattr(release, k) if v is None else v for k, v in chosen.items())
-        pictures = None if image is None else read_images(image)
-        self._check(prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width)
+        check_prompts(prompts, negative_prompt)
+        settings = SamplingSettings.of(
+            self.release,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            eta=eta,
+            fps=fps,
+            frames=frames,
+            height=height,
+            width=width,
+            seed=seed,
+        )
+        pictures = None if image is None else read_pictures(image)
+        check_first_frames(None if pictures is None else len(pictures), len(prompts), self.release.kind == "i2v")
         if self._compiled and self.memory.offload is not None:
             raise ValueError(f"offload is {self.memory.offload!r}, but the U-Net is compiled: load it again without.")
+
+        size = f"{len(prompts)} × {settings.frames} frames of {settings.height} × {settings.width}"
         with self._phase("loading"):
             self._place()
-
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
-        factor = release.autoencoder.downsampling
-        shape = (len(prompts), frames, release.unet.out_channels, height // factor, width // factor)
-        size = f"{len(prompts)} × {frames} frames of {height} × {width}"
         with self._phase("encoding", size):
             context, uncond_context = self._contexts(prompts, negative_prompt, pictures)
         with self._phase("denoising", size), self._running("unet") as unet:
             slice_layers(unet, self.memory, self.device)
+            streams = noise_streams(settings.seed, len(prompts))
             latents = sample_ddim(
-                _Denoiser(unet, fill_caches=self._compiled),
-                release.schedule,
-                torch.randn(shape, generator=generator).to(self.device),
+                unet,
+                self.release.schedule,
+                draw_noise((len(prompts), *self._latent_shape(settings)), streams).to(self.device),
                 context=context,
                 uncond_context=uncond_context,
-                guidance_scale=float(guidance_scale),
-                fps=fps,
-                steps=steps,
-                eta=float(eta),
-                generator=generator,
+                guidance_scale=settings.guidance_scale,
+                fps=settings.fps,
+                steps=settings.steps,
+                eta=settings.eta,
+                generator=streams,
                 progress=progress,
                 callback=callback,
                 guidance_in_one_batch=self.memory.guidance_in_one_batch,
@@ -189,40 +236,11 @@ class VideoCrafterPipeline:
         with self._phase("decoding", size), self._running("autoencoder") as vae:
             pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames).float()
         self._check_finite("pixels", pixels)
-        return ((pixels + 1) / 2).clamp(0, 1).cpu()
+        return pixels.clamp(-1, 1).cpu()
 
-    def _check(
-        self, prompts, pictures, negative_prompt, fps, steps, guidance_scale, eta, seed, frames, height, width
-    ) -> None:
-        if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-            raise TypeError(f"prompt is {prompts!r:.60}: pass a string, or a list with one string for each video.")
-        if not isinstance(negative_prompt, str):
-            raise TypeError(f"negative_prompt is {negative_prompt!r:.60}: pass one string for all videos.")
-        if self.release.kind == "t2v" and pictures is not None:
-            raise ValueError("An image was given, but this model makes videos from text alone: leave it out.")
-        if self.release.kind == "i2v" and pictures is None:
-            raise ValueError("This model starts from a picture, but image is None: pass a file, a picture or a tensor.")
-        if pictures is not None and len(pictures) not in (1, len(prompts)):
-            raise ValueError(
-                f"{len(pictures)} images were given for {len(prompts)} prompts: pass one, or one for each prompt."
-            )
-        check_number("fps", fps, 0.1, 1000)
-        check_number("guidance_scale", guidance_scale, 0, 1000)
-        check_number("eta", eta, 0, 1)
-        check_number("steps", steps, 1, len(self.release.schedule), whole=True)
-        check_number("frames", frames, 1, 1024, whole=True)
-        for name, side in (("height", height), ("width", width)):
-            check_number(name, side, 64, 8192, whole=True)
-            if side % 64:
-                raise ValueError(
-                    f"{name} is {side}, but must be a multiple of 64 pixels: {64 * round(side / 64)} fits."
-                )
-        if seed is not None:
-            check_number("seed", seed, 0, 2**63 - 1, whole=True)
-        if len(self.release.schedule) % steps:
-            raise ValueError(
-                f"steps is {steps}, but must divide {len(self.release.schedule)}: use 10, 20, 25, 40, 50 or 100."
-            )
+    def _latent_shape(self, settings: SamplingSettings) -> tuple[int, int, int, int]:
+        factor = self.release.autoencoder.downsampling
+        return settings.frames, self.release.unet.out_channels, settings.height // factor, settings.width // factor
 
     def _check_finite(self, what: str, values: Tensor) -> None:
         if not values.isfinite().all():
@@ -252,14 +270,16 @@ class VideoCrafterPipeline:
         return memory_explained(phase, self.device, self.dtype, self.memory, size)
 
     def _contexts(
-        self, prompts: list[str], negative_prompt: str, pictures: Tensor | None
+        self, prompts: list[str], negative_prompt: str, pictures: list[Float[Tensor, "3 _ _"]] | None
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n c"]]:
         """Tokens for the prompts and, as many, for the negative prompt, each encoded once."""
+        self._warn_of_cuts([*prompts, negative_prompt])
         with self._running("text_encoder") as encoder:
             tokens = [encode_text(encoder, self.tokenizer([*prompts, negative_prompt]).to(self.device))]
         if pictures is not None:
-            size, grey = self.release.image_encoder.image_size, torch.zeros(1, 3, 2, 2)  # As in the released scripts.
-            prepared = torch.cat([prepare_image(picture, size) for picture in (pictures * 2 - 1, grey)])
+            grey = torch.zeros(3, 2, 2)  # "No picture", as in the released scripts.
+            size = self.release.image_encoder.image_size
+            prepared = torch.cat([prepare_image(picture[None], size) for picture in (*pictures, grey)])
             with self._running("image_encoder") as encoder:
                 seen = encoder(prepared.to(self.device, self.dtype))
             with self._running("resampler") as resampler:
@@ -270,22 +290,21 @@ class VideoCrafterPipeline:
             for kinds in (with_prompt, without)
         )
 
+    def _warn_of_cuts(self, prompts: list[str]) -> None:
+        seen = self.release.text_encoder.tokens - 2  # Two of them say where the prompt starts and ends.
+        for prompt in prompts:
+            if len(ids := self.tokenizer.encode(prompt)) > seen:
+                warnings.warn(
+                    f"The model sees {seen} tokens of a prompt, but this one has {len(ids)}: it does not see "
+                    f"{self.tokenizer.decode(ids[seen:]).strip()!r}.",
+                    stacklevel=5,
+                )
 
-class _Denoiser:
-    """The U-Net for a sampler that keeps its latents in float32, whatever the dtype of the weights."""
 
-    def __init__(self, unet: UNet3D, fill_caches: bool):
-        self.unet, self.fill_caches = unet, fill_caches
-        self.dtype = next(unet.parameters()).dtype
-
-    def prepare_context(self, context: Tensor) -> ContextCache:
-        cache = self.unet.prepare_context(context)
-        if self.fill_caches:  # A compiler then meets one kind of call, not a first one and all others.
-            for module in self.unet.modules():
-                if isinstance(module, SpatialTransformer):
-                    for block in module.blocks:
-                        cache.keys_values(block.cross_attention)
-        return cache
-
-    def __call__(self, x: Tensor, timesteps: Tensor, **conditions: Any) -> Tensor:
-        return self.unet(x.to(self.dtype), timesteps, **conditions).float()
+def _filled(unet: UNet3D, context: Tensor) -> ContextCache:
+    cache = UNet3D.prepare_context(unet, context)
+    for module in unet.modules():
+        if isinstance(module, SpatialTransformer):
+            for block in module.blocks:
+                cache.keys_values(block.cross_attention)
+    return cache
