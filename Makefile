@@ -6,9 +6,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 
 VENV := .venv
 COLAB := .venv-colab
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 COLAB_SETUP := $(COLAB)/.installed
+LOWEST_SETUP := $(LOWEST)/.installed
 SITE := _build/html
 BOOK := $(SITE)/.built
 
@@ -18,7 +20,7 @@ SOURCES := _config.yml _toc.yml tools/book/book_extension.py $(LIBRARY) \
 PAGE = file://$(abspath $(SITE))/index.html
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab notebooks lock clean
+.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab processors lowest notebooks lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -36,6 +38,7 @@ test: lint unit $(BOOK) notebook-outputs browser test-colab  ## run everything t
 
 lint: $(SETUP)  ## check the style of code and notebooks
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 unit: $(SETUP)  ## test the library against golden numbers, and the rules for notebooks
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
@@ -48,6 +51,12 @@ browser: $(BOOK)  ## test the built book in Chromium
 
 test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyter and numpy
 	$(BIN)/pytest -q -n 2 -m colab
+
+processors: $(SETUP)  ## run unit tests and notebooks as other processors compute them (ONLY=sse41-1 for one)
+	$(BIN)/python tools/book/other_processors.py $(if $(ONLY),--only $(ONLY))
+
+lowest: $(LOWEST_SETUP)  ## test the library with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -q -n 2 tests/model tests/released tests/small
 
 notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
 	$(BIN)/python tools/book/execute_notebooks.py
@@ -68,6 +77,14 @@ $(SETUP): requirements.txt constraints.txt pyproject.toml
 
 $(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/book/colab_environment.py $(LIBRARY) $(SETUP)
 	$(BIN)/python tools/book/colab_environment.py $(COLAB)
+	touch $@
+
+$(LOWEST_SETUP): pyproject.toml requirements.txt tools/book/lowest_versions.py $(SETUP)
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python tools/book/lowest_versions.py > $(LOWEST)/lowest.txt
+	grep -E '^(beartype|pytest|pytest-xdist|nbclient|nbformat)==' requirements.txt >> $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(BOOK): $(SETUP) $(SOURCES)

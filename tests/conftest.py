@@ -1,30 +1,18 @@
-"""Every shape that a signature of vdmlib promises is checked at run time in the tests."""
+"""What all tests share."""
 
 import os
-import sys
-from pathlib import Path
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
-
-assert "vdmlib" not in sys.modules, "vdmlib was imported before its shapes could be checked"
-install_import_hook("vdmlib", "beartype.beartype")
-
-# For torchvision, here and in every process that a test starts; the files there say why.
-STARTUP = str(Path(__file__).parent / "helpers" / "startup")
-sys.path.insert(0, STARTUP)
-__import__("torchvision_operators")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (STARTUP, os.environ.get("PYTHONPATH"))))
 
 # The same examples in every run, however slow the machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture

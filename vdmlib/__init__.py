@@ -20,6 +20,9 @@ from .sampling import SamplingStep, sample_ddim
 from .temporal import TemporalConvBlock
 from .unet3d import UNet3D, dimension_table
 
+# The pages of the book ask for it: raise the second number whenever a name changes that a page uses.
+__version__ = "0.2.0"
+
 __all__ = [
     "Attention",
     "ContextCache",

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import links
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+import vdmlib
 
 FORK = "https://github.com/someone-else/a.fork_2"
 
@@ -77,3 +80,28 @@ def test_an_address_that_is_none_is_refused_and_nothing_is_written(copy, url):
 
 def test_a_repository_address_may_end_like_a_clone_address():
     assert links.owner_and_name("https://github.com/a/b.git") == links.owner_and_name("https://github.com/a/b/")
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [
+        ("0.7.0", ""),
+        ("0.7.3.dev1", ""),
+        ("0.6.9", 'is older than this page, which needs version 0.7: run pip install --upgrade "vdmlib[book] @ git+'),
+        ("0.10.0", "is newer than this page, which needs version 0.7: open the page again from https://"),
+        (None, "is older than this page"),
+    ],
+)
+def test_the_first_cell_says_when_page_and_library_have_drifted_apart(installed, says, monkeypatch, capsys):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    if installed is None:
+        monkeypatch.delattr(vdmlib, "__version__")
+    else:
+        monkeypatch.setattr(vdmlib, "__version__", installed)
+    exec(TransformerManager().transform_cell(links.colab_cell(links.address(), (0, 7))), {})
+    printed = capsys.readouterr().out
+    assert says in printed and printed.count("\n") == bool(says)
+
+
+def test_the_page_needs_the_version_that_is_here():
+    assert links.version() == tuple(map(int, vdmlib.__version__.split(".")[:2]))

@@ -51,16 +51,34 @@ def colab_link(notebook: str, url: str) -> str:
     return f"https://colab.research.google.com/github/{'/'.join(owner_and_name(url))}/blob/main/{notebook}"
 
 
-def colab_cell(url: str) -> str:
-    """The first code cell of every notebook."""
-    return (
-        "import importlib.util\n"
-        "import os\n"
-        "\n"
-        "# On Colab the library comes from the book's repository; torch and numpy stay as Colab has them.\n"
-        'if "COLAB_RELEASE_TAG" in os.environ and importlib.util.find_spec("vdmlib") is None:\n'
-        f'    %pip install --quiet "vdmlib[book] @ git+{url}"'
-    )
+def version(root: Path = ROOT) -> tuple[int, int]:
+    """The first two numbers of the library's version, which change with any name that a page uses."""
+    text = (root / "vdmlib/__init__.py").read_text(encoding="utf-8")
+    major, minor = re.search(r'^__version__ = "(\d+)\.(\d+)', text, re.MULTILINE).groups()
+    return int(major), int(minor)
+
+
+def colab_cell(url: str, needs: tuple[int, int] | None = None) -> str:
+    """The first code cell of every notebook; it needs today's version of the library, or the one given."""
+    needs = needs or version()
+    owner, name = owner_and_name(url)
+    return f"""\
+import importlib.util
+import os
+
+# On Colab the library comes from the book's repository; torch and numpy stay as Colab has them.
+source = "vdmlib[book] @ git+{url}"
+if "COLAB_RELEASE_TAG" in os.environ and importlib.util.find_spec("vdmlib") is None:
+    %pip install --quiet "{{source}}"
+
+import vdmlib
+
+needs, found = {needs}, tuple(int(number) for number in getattr(vdmlib, "__version__", "0.1").split(".")[:2])
+if found != needs:
+    age, cure = "newer", "open the page again from https://{owner}.github.io/{name}/"
+    if found < needs:
+        age, cure = "older", f'run pip install --upgrade "{{source}}"'
+    print(f"The installed vdmlib is {{age}} than this page, which needs version {needs[0]}.{needs[1]}: {{cure}}")"""
 
 
 def files(root: Path) -> list[Path]:
