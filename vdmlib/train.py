@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from .small import stages, training
-from .small.model import save_weights
+from .small.weights import save_weights
 
 
 def read_config(name: str, changes: list[str]) -> stages.TrainingConfig:

@@ -44,7 +44,7 @@ def test_the_other_network_is_called_in_its_axis_order_and_samples_like_ours(mon
     out = model(x, t, tokens, fps)
     assert out.shape == x.shape and not torch.equal(out - x, (model(x, t, tokens.flip(0), fps)) - x)
     assert not torch.equal(out, model(x, t, tokens, fps.flip(0)))
-    clip = small.generate(model, small.load_autoencoder(), tokens, fps, steps=2)
+    clip = small.Pipeline(model, small.load_autoencoder()).generate(["a red 7", "a blue 1"], fps.tolist(), steps=2)
     assert clip.shape == (2, 8, 3, 64, 64)
 
 
@@ -73,7 +73,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_the_shipped_numbers_are_those_of_the_runs():
     card = small.read_card("experiments")
     assert list(card["runs"]) == list(experiments.RUNS)
-    assert (small.WEIGHTS / "experiments.json").stat().st_size < 40_000
+    assert (small.weights.WEIGHTS / "experiments.json").stat().st_size < 40_000
     steps = {tuple(row["step"] for row in run["log"]) for run in card["runs"].values()}
     assert len(steps) == 1, "all runs are equally long"
     for name, run in card["runs"].items():

@@ -228,7 +228,7 @@ def test_image_to_video_starts_from_text_to_video(tmp_path):
     small.save_weights(tmp_path / "t2v.safetensors", model, {})
     torch.manual_seed(1)
     other = small.VideoModel(tiny("i2v").unet)
-    small.start_from(other, tmp_path / "t2v.safetensors")
+    small.weights.start_from(other, tmp_path / "t2v.safetensors")
     first, given = (m.unet.encoder_blocks[0].convolution.weight for m in (other, model))
     torch.testing.assert_close(first[:, :8], given, atol=1e-3, rtol=1e-3)
     assert first[:, 8:].abs().max() == 0
@@ -244,11 +244,11 @@ def test_of_a_partly_trained_model_only_the_trained_parts_change_and_are_saved(t
     given = load_file(tmp_path / "t2v.safetensors")
     changed = {k for k, v in weights(result).items() if k in given and not torch.equal(v, given[k].to(v))}
     assert "unet.conv_out.weight" in changed
-    assert {name for name in changed if not small.has_part(name, config.trained_parts)} == set()
+    assert {name for name in changed if not small.weights.has_part(name, config.trained_parts)} == set()
 
     path = tmp_path / "i2v.safetensors"
     small.save_weights(path, result.model, training.card_of(config, result), config.trained_parts)
-    assert set(load_file(path)) == {n for n in weights(result) if small.has_part(n, config.trained_parts)}
+    assert set(load_file(path)) == {n for n in weights(result) if small.weights.has_part(n, config.trained_parts)}
     loaded = small.load_video_model("i2v", tmp_path).state_dict()
     for name, value in weights(result).items():
         torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)
@@ -313,10 +313,10 @@ def test_configurations_from_names_files_and_changes(tmp_path):
 
 def test_generation_is_deterministic_for_a_seed_and_follows_the_given_settings():
     stage = TinyStage(tiny())
-    tokens, fps = data.tokenize(["a red 7 moving left slowly"]), torch.tensor([10.0])
 
     def clip(**settings):
-        return small.generate(stage.trained, stage.autoencoder, tokens, fps, steps=4, **settings)
+        model = small.Pipeline(stage.trained, stage.autoencoder)
+        return model.generate(["a red 7 moving left slowly"], steps=4, **settings)
 
     first = clip()
     assert first.shape == (1, 8, 3, 64, 64) and first.abs().max() <= 1
@@ -324,9 +324,9 @@ def test_generation_is_deterministic_for_a_seed_and_follows_the_given_settings()
 
 
 def test_the_shipped_files_are_small_and_have_cards():
-    shipped = {path.stem for path in small.WEIGHTS.glob("*.safetensors")}
+    shipped = {path.stem for path in small.weights.WEIGHTS.glob("*.safetensors")}
     assert shipped == {"autoencoder", "judge", "t2v", "i2v"}
-    assert sum(path.stat().st_size for path in small.WEIGHTS.iterdir()) <= 8_000_000
+    assert sum(path.stat().st_size for path in small.weights.WEIGHTS.iterdir()) <= 8_000_000
     for name in shipped:
         card = small.read_card(name)
         assert card["command"].startswith("python -m vdmlib.train") and card["log"], name

@@ -44,12 +44,10 @@ class Sampler:
         videos = []
         for start in range(0, len(prompts), self.batch):
             part = slice(start, start + self.batch)
-            tokens = data.tokenize([p.caption for p in prompts[part]])
-            fps = torch.tensor([float(p.fps) for p in prompts[part]])
+            captions, fps = [p.caption for p in prompts[part]], [p.fps for p in prompts[part]]
             given = None if first_frames is None else first_frames[part]
-            clips = small.generate(
-                model, self.autoencoder, tokens, fps, given, steps=self.steps, seed=seed + start, **settings
-            )
+            pipeline = small.Pipeline(model, self.autoencoder)
+            clips = pipeline.generate(captions, fps, given, steps=self.steps, seed=seed + start, **settings)
             videos.append(clips)
         return torch.cat(videos)
 
@@ -62,7 +60,7 @@ def score(verdict: dict[str, float]) -> float:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=["t2v", "i2v"], help="which model")
-    parser.add_argument("--weights", default=str(small.model.WEIGHTS), help="folder of weights and cards")
+    parser.add_argument("--weights", default=str(small.weights.WEIGHTS), help="folder of weights and cards")
     parser.add_argument("--clips", type=int, default=160, help="clips for each row of the table")
     parser.add_argument("--validation-clips", type=int, default=80, help="clips for each setting that is tried")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0], help="scales to try")

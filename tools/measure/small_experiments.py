@@ -148,10 +148,10 @@ def measure(run: Run) -> tuple[float, float]:
     stage, steps, clips = Experiment(config, run), [], []
     stage.report = lambda trained: {}
     training.train(config, None, "cpu", False, stage, callback=lambda *_: steps.append(time.process_time()))
-    clip = stage.eval().held_out.batch([0])
+    pipeline, (prompt,) = small.Pipeline(stage.eval().trained, stage.autoencoder), stage.held_out.batch([0]).prompts
     for _ in range(4):
         clips.append(time.process_time())
-        small.generate(stage.trained, stage.autoencoder, clip.tokens, clip.fps, steps=25)
+        pipeline.generate([prompt.caption], prompt.fps, steps=25)
     return tuple(statistics.median(b - a for a, b in itertools.pairwise(ticks)) for ticks in (steps, clips))
 
 
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None):
     parser.add_argument("--only", choices=list(RUNS), metavar="NAME", help=f"one of: {', '.join(RUNS)}")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each run (default: 1000)")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
-    parser.add_argument("--json", type=Path, default=small.model.WEIGHTS / "experiments.json", help="what to write")
+    parser.add_argument("--json", type=Path, default=small.weights.WEIGHTS / "experiments.json", help="what to write")
     parser.add_argument("--folder", type=Path, default=Path("runs/experiments"), help="checkpoints go here")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(RUNS)

@@ -4,28 +4,16 @@ model = vdmlib.small.load_pretrained("t2v")
 video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
 """
 
-from . import data, judge, model, stages, training
-from .model import (
-    Pretrained,
-    TextEncoder,
-    VideoModel,
-    generate,
-    load_autoencoder,
-    load_classifier,
-    load_pretrained,
-    load_video_model,
-    read_card,
-    save_weights,
-    small_schedule,
-    small_unet,
-)
+from . import data, judge, model, stages, training, weights
+from .judge import load_classifier
+from .model import Pipeline, TextEncoder, VideoModel, small_schedule, small_unet
+from .weights import load_autoencoder, load_pretrained, load_video_model, read_card, save_weights
 
 __all__ = [
-    "Pretrained",
+    "Pipeline",
     "TextEncoder",
     "VideoModel",
     "data",
-    "generate",
     "judge",
     "load_autoencoder",
     "load_classifier",
@@ -38,4 +26,5 @@ __all__ = [
     "small_unet",
     "stages",
     "training",
+    "weights",
 ]

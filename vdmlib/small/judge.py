@@ -7,6 +7,7 @@ and its ceiling (real held-out clips): print them side by side.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ..diffusion import NoiseSchedule
 from . import data
+from .weights import WEIGHTS, load_weights
 
 GLYPH_SIZE = 28  # pixels of an aligned glyph
 GLYPH_VIEW = 40  # pixels of the frame that it shows
@@ -89,6 +91,13 @@ class DigitClassifier(nn.Sequential):
         for layer in list(self)[:-2]:
             glyphs = layer(glyphs)
         return glyphs
+
+
+def load_classifier(folder: str | Path = WEIGHTS) -> DigitClassifier:
+    """The shipped digit classifier."""
+    classifier = DigitClassifier()
+    load_weights("judge", classifier, folder)
+    return classifier
 
 
 def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, " b"]:
@@ -270,7 +279,7 @@ def wrong_condition_losses(
 
     Args:
         predict: called as ``predict(noisy, timesteps, tokens, fps, first_frame)``, such as a
-            :class:`vdmlib.small.model.VideoModel`.
+            :class:`VideoModel`.
         timesteps: the noise levels to ask at.
         seed: of the noise, which is the same for all conditions.
     """

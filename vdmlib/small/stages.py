@@ -18,7 +18,8 @@ from ..autoencoder import Autoencoder, psnr
 from ..configuration import UNet3DConfig
 from . import data
 from .judge import DigitClassifier, aligned_glyphs, predict_digits, wrong_condition_losses
-from .model import VideoModel, generate, load_autoencoder, small_schedule, small_unet
+from .model import Pipeline, VideoModel, small_schedule, small_unet
+from .weights import load_autoencoder
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ class DenoiserStage(Stage):
     def sheet(self, trained: nn.Module) -> Float[Tensor, "b f 3 h w"]:
         clips = self.held_out.batch(range(8))
         given = clips.video[:, 0] if trained.image_encoder is not None else None
-        return generate(trained, self.autoencoder, clips.tokens, clips.fps, given, steps=20)
+        captions = [prompt.caption for prompt in clips.prompts]
+        return Pipeline(trained, self.autoencoder).generate(captions, clips.fps.tolist(), given, steps=20)
 
 
 STAGES: dict[str, Callable[[TrainingConfig], Stage]] = {

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..unet3d import UNetBlock
-from .model import has_part, sha256, start_from, weights_path
 from .stages import STAGES, Stage, TrainingConfig
+from .weights import has_part, sha256, start_from, weights_path
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
@@ -323,7 +323,7 @@ def card_of(config: TrainingConfig, result: Result) -> dict[str, Any]:
     settings = asdict(config)
     if config.stage in ("autoencoder", "judge"):
         settings = {k: v for k, v in settings.items() if k not in FOR_DENOISERS}
-    base = {} if config.init_from is None else {"init_from_sha256": sha256(weights_path(config.init_from))}
+    base = {} if config.init_from is None else {"init_from_sha256": sha256(weights_path(config.init_from).read_bytes())}
     return {
         "command": " && ".join(result.commands),
         **base,

@@ -1,0 +1,174 @@
+"""The small model's weights and cards: written whole or not at all, read back only if the hash is right (chapter 9).
+
+A *card* is the ``.json`` file beside a ``.safetensors`` file: hash, command, settings, log and the judge's numbers.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..autoencoder import Autoencoder
+from ..configuration import UNet3DConfig
+from .model import Pipeline, VideoModel
+
+WEIGHTS = Path(__file__).parent / "shipped"
+VIDEO_MODELS = ("t2v", "i2v")
+
+
+def write_whole(files: Mapping[Path, bytes]):
+    """Write files beside their places and move them there when all are complete: until then the old ones stay.
+
+    Raises:
+        OSError: in one sentence, if there is no room or the folder cannot be written; the old files are as they were.
+    """
+    partial = {path: path.with_name(f"{path.name}.partial") for path in files}
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            partial[path].replace(path)
+    except OSError as error:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+        raise OSError(
+            f"{' and '.join(map(str, files))} cannot be written ({error.strerror or error}), and what was there is as "
+            f"before: make room, or choose another folder."
+        ) from error
+
+
+def has_part(name: str, parts: Sequence[str] | None) -> bool:
+    """Whether a weight's name contains one of the parts; ``None`` stands for every name."""
+    return parts is None or any(part in name for part in parts)
+
+
+def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], parts: Sequence[str] | None = None):
+    """Half-precision weights as ``.safetensors`` and, beside them, a ``.json`` card with their hash.
+
+    ``parts`` saves only the weights whose names contain one of them. Either both files are new, or both are as before.
+    """
+    path = Path(path)
+    weights = {name: value for name, value in model.state_dict().items() if has_part(name, parts)}
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    content = safetensors.torch.save({name: value.contiguous().cpu() for name, value in weights.items()})
+    text = card_text({"sha256": sha256(content), **card})
+    write_whole({path: content, path.with_suffix(".json"): text.encode()})
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """A card as it stands in its file."""
+    return json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_card(name: str, folder: str | Path = WEIGHTS) -> dict[str, Any]:
+    """What is known about shipped weights: hash, command, configuration, log, the judge's numbers."""
+    path = Path(folder) / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There are no weights called {name!r} in {folder}: train them with python -m vdmlib.train {name}."
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no card that can be read ({error}): fetch or write it again.") from None
+
+
+def weights_path(name: str | Path, folder: str | Path = WEIGHTS) -> Path:
+    """The file that is meant: a path that ends in ``.safetensors``, or the name of weights in the folder."""
+    path = Path(name) if Path(name).suffix else Path(folder) / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no weights {path}: train them first, or correct the name.")
+    return path
+
+
+def sha256(content: bytes) -> str:
+    """The hash of a file's content, as cards have it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_weights(path: Path, expected_hash: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file; with a hash, only if it is the file's."""
+    content = path.read_bytes()  # Once, so that what is checked is what is used.
+    if expected_hash is not None and (found := sha256(content)) != expected_hash:
+        raise ValueError(f"{path} has the hash {found}, but the card says {expected_hash}: fetch the file again.")
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no .safetensors file ({error}): fetch or write it again.") from None
+
+
+def load_weights(name: str, model: nn.Module, folder: str | Path = WEIGHTS):
+    """Fill a network with the weights of this name, checked against their card; then it is frozen, for evaluation."""
+    card, path = read_card(name, folder), weights_path(name, folder)
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(path, card["sha256"]).items()}
+    if card.get("config", {}).get("trained_parts") is not None:
+        # The file holds what was trained; all else is as in the weights that the training started from.
+        base = weights_path(card["config"]["init_from"], folder)
+        copy_weights(model, read_weights(base, card["init_from_sha256"]), base)
+        weights = model.state_dict() | weights
+    model.load_state_dict(weights)
+    model.eval().requires_grad_(False)
+
+
+def load_autoencoder(folder: str | Path = WEIGHTS) -> Autoencoder:
+    """The shipped autoencoder."""
+    autoencoder = Autoencoder()
+    load_weights("autoencoder", autoencoder, folder)
+    return autoencoder
+
+
+def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoModel:
+    """The shipped text encoder and denoiser; ``name`` is "t2v" or "i2v"."""
+    if name not in VIDEO_MODELS:
+        raise ValueError(f"name is {name!r}, but must be one of {', '.join(VIDEO_MODELS)}.")
+    config = read_card(name, folder)["config"]
+    unet = {key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()}
+    model = VideoModel(UNet3DConfig(**unet), config["text_layers"])
+    load_weights(name, model, folder)
+    return model
+
+
+def load_pretrained(name: str = "t2v", folder: str | Path = WEIGHTS) -> Pipeline:
+    """The shipped small model, ready to sample; ``name`` is "t2v" or "i2v"."""
+    return Pipeline(load_video_model(name, folder), load_autoencoder(folder), read_card(name, folder))
+
+
+def start_from(model: nn.Module, path: str | Path):
+    """Copy every weight that the file has under the same name; a wider first convolution gets zeros for what is new.
+
+    ``path`` is a ``.safetensors`` file, or the name of shipped weights.
+    """
+    path = weights_path(path)
+    copy_weights(model, read_weights(path), path)
+
+
+def copy_weights(model: nn.Module, given: Mapping[str, Tensor], path: Path):
+    """:func:`start_from`, for weights that are already read; ``path`` is where they come from."""
+    own = {name: value for name, value in model.state_dict().items() if name in given}
+    if not own:
+        raise ValueError(f"{path} has none of this model's weights: start from weights of the same kind of model.")
+    for name, value in own.items():
+        if not _fits(given[name], value):
+            raise ValueError(
+                f"{name} is {tuple(given[name].shape)} in {path}, but {tuple(value.shape)} in this model: start from "
+                f"weights of the same width."
+            )
+    for name, value in own.items():
+        value.zero_()
+        value[tuple(slice(size) for size in given[name].shape)] = given[name].to(value)
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    # A convolution may have more inputs here than in the file.
+    wider = given.ndim == own.ndim > 1 and given.shape[1] < own.shape[1]
+    return given.shape == (own[:, : given.shape[1]] if wider else own).shape
