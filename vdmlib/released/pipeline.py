@@ -193,17 +193,8 @@ class VideoCrafterPipeline:
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
         check_prompts(prompts, negative_prompt)
-        settings = SamplingSettings.of(
-            self.release,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            eta=eta,
-            fps=fps,
-            frames=frames,
-            height=height,
-            width=width,
-            seed=seed,
-        )
+        given = dict(steps=steps, guidance_scale=guidance_scale, eta=eta, fps=fps, frames=frames, seed=seed)
+        settings = SamplingSettings.of(self.release, height=height, width=width, **given)
         pictures = None if image is None else read_pictures(image)
         check_first_frames(None if pictures is None else len(pictures), len(prompts), self.release.kind == "i2v")
         if self._compiled and self.memory.offload is not None:
@@ -213,14 +204,33 @@ class VideoCrafterPipeline:
         with self._phase("loading"):
             self._place()
         with self._phase("encoding", size):
-            context, uncond_context = self._contexts(prompts, negative_prompt, pictures)
-        with self._phase("denoising", size), self._running("unet") as unet:
+            contexts = self._contexts(prompts, negative_prompt, pictures)
+        with self._phase("denoising", size):
+            latents = self._denoise(settings, *contexts, progress=progress, callback=callback)
+        self._check_finite("latents", latents)
+        with self._phase("decoding", size), self._running("autoencoder") as vae:
+            pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames).float()
+        self._check_finite("pixels", pixels)
+        return pixels.clamp(-1, 1).cpu()
+
+    def _denoise(
+        self,
+        settings: SamplingSettings,
+        context: Float[Tensor, "b n c"],
+        uncond_context: Float[Tensor, "b n c"],
+        progress: bool,
+        callback: Callable[[SamplingStep], None] | None,
+    ) -> Float[Tensor, "b f c h w"]:
+        """Latents for as many videos as there are contexts, each from a stream of noise of its own."""
+        videos, factor = len(context), self.release.autoencoder.downsampling
+        shape = (videos, settings.frames, self.release.unet.out_channels)
+        streams = noise_streams(settings.seed, videos)
+        with self._running("unet") as unet:
             slice_layers(unet, self.memory, self.device)
-            streams = noise_streams(settings.seed, len(prompts))
-            latents = sample_ddim(
+            return sample_ddim(
                 unet,
                 self.release.schedule,
-                draw_noise((len(prompts), *self._latent_shape(settings)), streams).to(self.device),
+                draw_noise((*shape, settings.height // factor, settings.width // factor), streams).to(self.device),
                 context=context,
                 uncond_context=uncond_context,
                 guidance_scale=settings.guidance_scale,
@@ -232,15 +242,6 @@ class VideoCrafterPipeline:
                 callback=callback,
                 guidance_in_one_batch=self.memory.guidance_in_one_batch,
             )
-        self._check_finite("latents", latents)
-        with self._phase("decoding", size), self._running("autoencoder") as vae:
-            pixels = decode_latents(vae, latents.to(self.dtype), self.memory.decode_frames).float()
-        self._check_finite("pixels", pixels)
-        return pixels.clamp(-1, 1).cpu()
-
-    def _latent_shape(self, settings: SamplingSettings) -> tuple[int, int, int, int]:
-        factor = self.release.autoencoder.downsampling
-        return settings.frames, self.release.unet.out_channels, settings.height // factor, settings.width // factor
 
     def _check_finite(self, what: str, values: Tensor) -> None:
         if not values.isfinite().all():
