@@ -152,7 +152,7 @@ def _dtype(net: Callable[..., Tensor]) -> torch.dtype | None:
 
 
 @torch.no_grad()
-def sample_ddim(
+def sample_ddim(  # noqa: PLR0913, the documented entry point
     net: Callable[..., Tensor],
     schedule: NoiseSchedule,
     noise: Float[Tensor, "b f c h w"],

@@ -154,7 +154,7 @@ class VideoCrafterPipeline:
         return self
 
     @torch.no_grad()
-    def __call__(
+    def __call__(  # noqa: PLR0913, the documented entry point
         self,
         prompt: str | list[str],
         image: Any = None,
