@@ -1,11 +1,19 @@
 """What all tests share."""
 
 import os
+import sys
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+# For torchvision, here and in every process that a test starts; the files there say why.
+STARTUP = str(Path(__file__).parent / "helpers" / "startup")
+sys.path.insert(0, STARTUP)
+__import__("torchvision_operators")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (STARTUP, os.environ.get("PYTHONPATH"))))
 
 # The same examples in every run, however slow the machine.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)

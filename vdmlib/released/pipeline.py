@@ -220,7 +220,7 @@ class VideoCrafterPipeline:
         uncond_context: Float[Tensor, "b n c"],
         progress: bool,
         callback: Callable[[SamplingStep], None] | None,
-    ) -> Float[Tensor, "b f c h w"]:
+    ) -> Float[Tensor, "b f latents h w"]:
         """Latents for as many videos as there are contexts, each from a stream of noise of its own."""
         videos, factor = len(context), self.release.autoencoder.downsampling
         shape = (videos, settings.frames, self.release.unet.out_channels)
