@@ -180,11 +180,11 @@ def test_early_dynamicrafter_files_name_the_fps_embedding_otherwise():
 
 def test_other_wrappers_are_named():
     message = problem_with({"ema_weights": weights(), "step": 3})
-    assert "not tensors (ema_weights, step)" in message and "perhaps its entry 'ema_weights'" in message
+    assert "not tensors under a name (ema_weights, step)" in message and "perhaps its entry 'ema_weights'" in message
     assert "two tensors for out.2.bias" in problem_with(weights() | {"module.out.2.bias": torch.zeros(4)})
     endless = {}
     endless["state_dict"] = endless
-    assert "not tensors (state_dict)" in problem_with(endless)
+    assert "not tensors under a name (state_dict)" in problem_with(endless)
 
 
 # State dicts that do not fit
@@ -227,8 +227,10 @@ def test_all_problems_are_listed_at_once_in_short_form():
         (lambda w: w.update(extra=torch.zeros(1)), "1 foreign: extra"),
         (lambda w: w.update({"out.2.bias": torch.zeros(5)}), r"out.2.bias: \(5,\) instead of \(4,\)"),
         (lambda w: w.update({"out.2.bias": torch.zeros(4).int()}), "1 without floating point numbers: out.2.bias"),
-        (lambda w: w.update({"out.2.bias": 3.0}), r"not tensors \(out.2.bias\)"),
-        (lambda w: w.update({7: torch.zeros(1)}), "1 foreign: 7"),
+        (lambda w: w.update({"out.2.bias": 3.0}), r"not tensors under a name \(out.2.bias\)"),
+        (lambda w: w.update({7: torch.zeros(1)}), r"not tensors under a name \(<int>\)"),
+        (lambda w: w.update({"a\nb²": torch.zeros(1), "²": torch.zeros(1)}), r"2 foreign: 'a\\nb²', ²\."),
+        (lambda w: w.update({"a." * 10**5: torch.zeros(1)}), "a name of 200000 characters"),
         (lambda w: w.clear(), r"time_embed.\* \(4\)"),
     ],
 )
@@ -273,7 +275,10 @@ def test_a_dtype_that_weights_cannot_have(tmp_path, dtype):
 NAME = "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"
 WRONG_RELEASES = {
     "nothing": (lambda w: {}, r"tensors 830 missing: cond_stage_model\.\*"),
-    "settings": (lambda w: {"lr": 0.1, "betas": [1, 2]}, r"The weights in model\.ckpt .* not tensors \(lr, betas\)"),
+    "settings": (
+        lambda w: {"lr": 0.1, "betas": [1, 2]},
+        r"The weights in model\.ckpt .* not tensors .*\(lr, betas\)",
+    ),
     "another model": (lambda w: {"layer.weight": torch.zeros(3)}, r"missing.*1 foreign: layer\.weight"),
     "a missing weight": (lambda w: {n: v for n, v in w.items() if n != NAME}, rf"1 missing: {NAME}"),
     "one weight more": (lambda w: w | {"model_ema.decay": torch.zeros(())}, r"1 foreign: model_ema\.decay"),

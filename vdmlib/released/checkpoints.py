@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,7 @@ _COUNTERS = {"n_averaged"}  # Of AveragedModel.
 _FIRST = "time_embed.0.weight"
 _NAMED = ("videocrafter2", "videocrafter1_t2v_512", "videocrafter1_t2v_1024", "videocrafter1_i2v", "dynamicrafter_512")
 _MOST_NAMES = 8  # In one list of an error message.
+_LONGEST_NAME = 500  # No tensor of a network has a longer one.
 
 
 # Loading
@@ -186,15 +186,22 @@ def _unwrapped(file: CheckpointFile) -> dict[str, Tensor]:
         content = next(
             (content[entry] for entry in _WRAPPING_ENTRIES if isinstance(content.get(entry), Mapping)), content
         )
-    if strange := {str(name): value for name, value in content.items() if not isinstance(value, Tensor)}:
-        inner = next((f", perhaps its entry {n!r}" for n, value in strange.items() if isinstance(value, Mapping)), "")
+    strange = {
+        name if isinstance(name, str) else f"<{type(name).__name__}>": value
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    }
+    if strange:
+        inner = next((f", perhaps its entry {n!r:.60}" for n, held in strange.items() if isinstance(held, Mapping)), "")
         raise CheckpointError(
-            f"{_source(file)} hold entries that are not tensors ({_some(strange)}): pass the dictionary of weights "
-            f"itself{inner}."
+            f"{_source(file)} hold entries that are not tensors under a name ({_some(strange)}): pass the dictionary "
+            f"of weights itself{inner}."
         )
     weights = {}
     for name, value in content.items():
-        bare = ".".join(piece for piece in str(name).split(".") if piece not in _WRAPPING_MODULES)
+        if len(name) > _LONGEST_NAME:
+            raise CheckpointError(f"{_source(file)} hold a name of {len(name)} characters: get them from elsewhere.")
+        bare = ".".join(piece for piece in name.split(".") if piece not in _WRAPPING_MODULES)
         # Early DynamiCrafter files call the FPS embedding otherwise.
         bare = bare.replace("framestride_embed", "fps_embedding")
         if bare in weights:
@@ -265,7 +272,8 @@ def _has_numbers(weight: Tensor, device: torch.device | str) -> bool:
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+    shown = (name[:200] if name.isprintable() else repr(name[:200]) for name in names[:_MOST_NAMES])
+    return ", ".join(shown) + (", ..." if len(names) > _MOST_NAMES else "")
 
 
 def _unet_advice(weights: Mapping[str, Tensor], names: Names, config: UNet3DConfig) -> str:
@@ -319,25 +327,33 @@ def _fold(names: Iterable[str], everything: Iterable[str]) -> dict[str, str]:
     """
     names = set(names)
     others = {prefix for name in everything if name not in names for prefix in _prefixes(name)}
+    alike: dict[tuple[str, ...], list[list[str]]] = {}
+    for other in others:
+        alike.setdefault(_any_number(other.split(".")), []).append(other.split("."))
 
-    @cache
-    def fits_another(pieces: tuple[str, ...]) -> bool:
-        pattern = re.compile(r"\.".join(r"\d+" if piece == "*" else re.escape(piece) for piece in pieces))
-        return any(pattern.fullmatch(other) for other in others)
+    def fits_another(pieces: list[str]) -> bool:
+        return any(
+            all(piece in ("*", same) for piece, same in zip(pieces, other, strict=True))
+            for other in alike.get(_any_number(pieces), ())
+        )
 
     groups: dict[str, list[str]] = {}
-    for name in sorted(names, key=lambda n: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", n)]):
+    for name in sorted(names, key=lambda n: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", n)]):
         module = next((prefix for prefix in _prefixes(name) if prefix not in others), name)
-        pieces = tuple(module.split("."))
+        pieces = module.split(".")
         for i, piece in enumerate(pieces):
-            general = (*pieces[:i], "*", *pieces[i + 1 :])
-            if piece.isdigit() and not fits_another(general):
+            general = [*pieces[:i], "*", *pieces[i + 1 :]]
+            if piece.isdecimal() and not fits_another(general):
                 pieces = general
         groups.setdefault(".".join(pieces) + ("" if module == name else ".*"), []).append(name)
     return {
         members[0] if len(members) == 1 else f"{label} ({len(members)})": members[0]
         for label, members in groups.items()
     }
+
+
+def _any_number(pieces: Iterable[str]) -> tuple[str, ...]:
+    return tuple("*" if piece.isdecimal() else piece for piece in pieces)
 
 
 def _prefixes(name: str) -> Iterable[str]:
