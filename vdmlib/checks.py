@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
@@ -17,13 +18,17 @@ def check_number(
     name: str, value: Any, least: int | float | None = None, most: int | float | None = None, whole: bool = False
 ) -> None:
     """A finite number, between ``least`` and ``most`` where these are given."""
-    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    fits = number and math.isfinite(value)
-    if fits and (least is None or value >= least) and (most is None or value <= most):
+    if _is_number(value, whole) and (least is None or value >= least) and (most is None or value <= most):
         return
     kind = "a whole number" if whole else "a number" if least is not None else "a finite number"
     bounds = [f"{word} {bound}" for word, bound in (("from", least), ("to", most)) if bound is not None]
     raise ValueError(f"{name} is {value!r:.60}: use {' '.join([kind, *bounds])}.")
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        return False
+    return whole or abs(value) <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
 
 
 def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> None:

@@ -49,12 +49,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("prompt", nargs="?", help=f'what to show (default, for the small model: "{EXAMPLE}")')
     command.add_argument("--checkpoint", help="file, folder or Hugging Face name (default: the shipped small model)")
     command.add_argument("--kind", choices=["t2v", "i2v"], help="from text alone (default), or from a picture")
-    command.add_argument("--image", type=Path, help="the picture, for i2v; the small model takes its middle square")
+    command.add_argument(
+        "--image",
+        type=Path,
+        help="the picture, for i2v; the small model takes its middle square, CLIP in a checkpoint sees it stretched",
+    )
     command.add_argument(
         "--output", type=Path, help="a .mp4 or .gif file (default: video.gif, or .mp4 of a checkpoint)"
     )
     command.add_argument("--show-fps", type=float, help="frames per second of the file (default: 8, or --fps)")
-    command.add_argument("--device", help="cpu or cuda (default: the GPU, if there is one)")
+    command.add_argument("--device", help="cpu or cuda, which are tested (default: cuda, if there is one)")
     sampling = command.add_argument_group("sampling (defaults: the model's)")
     sampling.add_argument("--fps", type=float, help="frames per second the model is told")
     sampling.add_argument("--steps", type=int)
@@ -80,7 +84,7 @@ def sample_checkpoint(given: dict[str, Any]) -> Float[Tensor, "1 f 3 h w"]:
     kind = given.get("kind", "t2v")
     if "prompt" not in given:
         raise ValueError("A released model needs a prompt: say in quotes what to show.")
-    settings = {"seed": 0} | _among(SAMPLING | VIDEO, given)
+    settings: dict[str, Any] = {"seed": 0} | _among(SAMPLING | VIDEO, given)
     SamplingSettings.of(RELEASES[kind][0], **settings)
     pictures = _pictures(given, kind)
     memory = _among(MEMORY, given)
@@ -100,9 +104,10 @@ def sample_small(given: dict[str, Any]) -> Float[Tensor, "1 f 3 h w"]:
     kind, device = given.get("kind", "t2v"), choose_device(given.get("device"))
     pictures = _pictures(given, kind)
     model = small.load_pretrained(kind)
-    model.video_model.to(device), model.autoencoder.to(device)
+    model.video_model.to(device)
+    model.autoencoder.to(device)
     first_frame = None if pictures is None else _small_square(pictures[0], data.SIZE)
-    settings = {"seed": 0} | _among(SAMPLING, given)
+    settings: dict[str, Any] = {"seed": 0} | _among(SAMPLING, given)
     video = model.generate([given.get("prompt", EXAMPLE)], first_frame=first_frame, progress=True, **settings)
     enlarge = max(1, 256 // data.SIZE)
     return repeat(video.cpu(), "b f c h w -> b f c (h h2) (w w2)", h2=enlarge, w2=enlarge)

@@ -117,11 +117,11 @@ class Guided:
         self.net, self.guidance_scale, self.guided = net, guidance_scale, guidance_scale != 1
         self.dtype = _dtype(net)
         self.copies = 2 if self.guided and in_one_batch else 1
-        contexts = [uncond_context, context] if self.guided else [context]
-        if self.copies == 2:
-            contexts = [torch.cat(contexts)]
         prepare = getattr(net, "prepare_context", lambda tokens: tokens)
-        self.contexts = [None if tokens is None else prepare(self._typed(tokens)) for tokens in contexts]
+        halves = [uncond_context, context] if self.guided else [context]
+        contexts = [self._typed(tokens) for tokens in halves if tokens is not None]
+        contexts = [torch.cat(contexts)] if self.copies == 2 else contexts
+        self.contexts = [prepare(tokens) for tokens in contexts] or [None]
         self.fps = self._copied(fps) if isinstance(fps, Tensor) and fps.ndim else fps
         self.concat = None if concat is None else self._copied(self._typed(concat))
 

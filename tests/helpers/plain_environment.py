@@ -4,6 +4,7 @@ Packages are linked from the environment the tests run in, so nothing is downloa
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -19,8 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def build_wheel(folder: Path) -> Path:
-    """The library as it would be installed."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    """The library as it would be installed; built from a copy, since what an earlier build left would come along."""
+    copy = folder / "source"
+    shutil.copytree(ROOT / "vdmlib", copy / "vdmlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, copy]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("vdmlib-*.whl"))
 

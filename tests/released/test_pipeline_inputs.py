@@ -94,7 +94,7 @@ def test_call(case, pipes, monkeypatch):
     def ran(*_, **__):
         raise AssertionError("work began")
 
-    monkeypatch.setattr(pipes[kind], "_contexts", ran)
+    monkeypatch.setattr(pipes[kind].networks.text_encoder, "forward", ran)
     with pytest.raises(kind_of_error, match=expected) as caught:
         pipes[kind](**{"prompt": "a cat", "progress": False, **changes})
     one_sentence(caught.value)

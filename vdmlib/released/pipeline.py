@@ -225,8 +225,8 @@ class VideoCrafterPipeline:
         videos, factor = len(context), self.release.autoencoder.downsampling
         shape = (videos, settings.frames, self.release.unet.out_channels)
         streams = noise_streams(settings.seed, videos)
+        slice_layers(self.networks.unet, self.memory, self.device)
         with self._running("unet") as unet:
-            slice_layers(unet, self.memory, self.device)
             return sample_ddim(
                 unet,
                 self.release.schedule,
@@ -277,19 +277,19 @@ class VideoCrafterPipeline:
         self._warn_of_cuts([*prompts, negative_prompt])
         with self._running("text_encoder") as encoder:
             tokens = [encode_text(encoder, self.tokenizer([*prompts, negative_prompt]).to(self.device))]
-        if pictures is not None:
+        eye = self.release.image_encoder
+        if pictures is not None and eye is not None:
             grey = torch.zeros(3, 2, 2)  # "No picture", as in the released scripts.
-            size = self.release.image_encoder.image_size
-            prepared = torch.cat([prepare_image(picture[None], size) for picture in (*pictures, grey)])
+            prepared = torch.cat([prepare_image(picture[None], eye.image_size) for picture in (*pictures, grey)])
             with self._running("image_encoder") as encoder:
                 seen = encoder(prepared.to(self.device, self.dtype))
             with self._running("resampler") as resampler:
                 tokens.append(resampler(seen))
-        with_prompt, without = zip(*((kind[:-1], kind[-1:]) for kind in tokens), strict=True)
-        return tuple(
-            torch.cat([repeat(t, "b n c -> (b r) n c", r=len(prompts) // len(t)) for t in kinds], dim=1)
-            for kinds in (with_prompt, without)
-        )
+
+        def beside(kinds: list[Tensor]) -> Tensor:
+            return torch.cat([repeat(t, "b n c -> (b r) n c", r=len(prompts) // len(t)) for t in kinds], dim=1)
+
+        return beside([kind[:-1] for kind in tokens]), beside([kind[-1:] for kind in tokens])
 
     def _warn_of_cuts(self, prompts: list[str]) -> None:
         seen = self.release.text_encoder.tokens - 2  # Two of them say where the prompt starts and ends.
