@@ -77,7 +77,7 @@ def test_the_pipeline_is_its_networks_put_together_by_hand(kind, pipes):
         shown, nothing = see(PICTURE[None]), see(grey)
         context = torch.cat([context, repeat(shown, "1 n c -> 2 n c")], dim=1)
         uncond = torch.cat([uncond, repeat(nothing, "1 n c -> 2 n c")], dim=1)
-        assert context.shape[1] == 77 + release.resampler.queries
+        assert context.shape[1] == 77 + release.resampler["queries"]
     streams = [torch.Generator().manual_seed(seed) for seed in (5, 6)]  # One for each video.
     noise = torch.cat([torch.randn(1, 3, 4, 8, 16, generator=stream) for stream in streams])
     latents = vdmlib.sample_ddim(

@@ -1,10 +1,11 @@
-"""Text, image and latent encoders of the released models, under the names their checkpoints use (chapters 1 and 4).
+"""Text, image and latent encoders of the released models, under the names their checkpoints use (chapters 1, 4 and 11).
 
 CLIP's networks and tokenizer are ``open_clip``'s, as in the released code, the autoencoder is ``diffusers``'
 ``AutoencoderKL``. Both packages are heavy and imported when first needed. Here is what lies between them and a
 checkpoint: which layers are used, and under which names they are stored.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,8 +50,24 @@ class ImageEncoderConfig:
 
 
 def tokenizer(config: TextEncoderConfig) -> Callable[[list[str]], Int[Tensor, "b n"]]:
-    """CLIP's byte-pair encoding: a list of strings to token ids, cut or filled with zeros to the model's length."""
-    return require("open_clip").SimpleTokenizer(context_length=config.tokens)
+    """CLIP's byte-pair encoding: a list of strings to token ids, filled with zeros or cut to the model's length.
+
+    What is returned warns of what it cuts off, in the words of the prompt.
+    """
+    encoding = require("open_clip").SimpleTokenizer(context_length=config.tokens)
+    seen = config.tokens - 2  # Two of them say where the prompt starts and ends.
+
+    def tokenize(texts: list[str]) -> Int[Tensor, "b n"]:
+        for ids in map(encoding.encode, texts):
+            if len(ids) > seen:
+                warnings.warn(
+                    f"The model sees {seen} tokens of a prompt, but this one has {len(ids)}: it does not see "
+                    f"{encoding.decode(ids[seen:]).strip()!r}.",
+                    stacklevel=2,
+                )
+        return encoding(texts)
+
+    return tokenize
 
 
 def text_encoder(config: TextEncoderConfig) -> nn.Module:

@@ -120,7 +120,7 @@ def estimate_memory(
             side = release.image_encoder.image_size
             picture = draw(prompts + 1, 3, side, side)
             encoding.append(peak_bytes(lambda: networks.resampler(networks.image_encoder(picture)), on_cpu))
-            tokens += release.resampler.queries
+            tokens += networks.resampler.queries.shape[1]
         factor = release.autoencoder.downsampling
         shape = (frames, release.unet.in_channels, height // factor, width // factor)
         prompt = draw(calls * prompts, tokens, release.unet.context_channels)

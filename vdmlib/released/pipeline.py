@@ -9,7 +9,6 @@ U-Net and sampler are this library's; text encoder, image encoder and autoencode
 Follows ``scripts/evaluation/inference.py`` and ``scripts/gradio/i2v_test.py`` of the released code.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -274,7 +273,6 @@ class VideoCrafterPipeline:
         self, prompts: list[str], negative_prompt: str, pictures: list[Float[Tensor, "3 _ _"]] | None
     ) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n c"]]:
         """Tokens for the prompts and, as many, for the negative prompt, each encoded once."""
-        self._warn_of_cuts([*prompts, negative_prompt])
         with self._running("text_encoder") as encoder:
             tokens = [encode_text(encoder, self.tokenizer([*prompts, negative_prompt]).to(self.device))]
         eye = self.release.image_encoder
@@ -290,16 +288,6 @@ class VideoCrafterPipeline:
             return torch.cat([repeat(t, "b n c -> (b r) n c", r=len(prompts) // len(t)) for t in kinds], dim=1)
 
         return beside([kind[:-1] for kind in tokens]), beside([kind[-1:] for kind in tokens])
-
-    def _warn_of_cuts(self, prompts: list[str]) -> None:
-        seen = self.release.text_encoder.tokens - 2  # Two of them say where the prompt starts and ends.
-        for prompt in prompts:
-            if len(ids := self.tokenizer.encode(prompt)) > seen:
-                warnings.warn(
-                    f"The model sees {seen} tokens of a prompt, but this one has {len(ids)}: it does not see "
-                    f"{self.tokenizer.decode(ids[seen:]).strip()!r}.",
-                    stacklevel=5,
-                )
 
 
 def _filled(unet: UNet3D, context: Tensor) -> ContextCache:

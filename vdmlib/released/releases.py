@@ -1,6 +1,7 @@
-"""The released models: their sizes, the videos they were trained to make, and their networks (chapter 10)."""
+"""The released models: their sizes, the videos they were trained to make, and their networks (chapters 8 and 11)."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -22,24 +23,13 @@ Kind = Literal["t2v", "i2v"]
 
 
 @dataclass(frozen=True)
-class ResamplerConfig:
-    """Sizes of a :class:`vdmlib.Resampler`; the defaults are VideoCrafter1 I2V's."""
-
-    image_channels: int = 1280
-    context_channels: int = 1024
-    queries: int = 16
-    channels: int = 1024
-    depth: int = 4
-    heads: int = 12
-    head_channels: int = 64
-
-
-@dataclass(frozen=True)
 class Release:
     """One released model: its networks, its noise schedule, and the video it was trained to make.
 
     Attributes:
         fps: what the model is told by default, not the rate at which the result is shown.
+        image_encoder, resampler: of image-to-video models only; of the latter the arguments of
+            :class:`vdmlib.Resampler`, whose defaults are VideoCrafter1 I2V's.
         hub_id: where the checkpoint is published.
     """
 
@@ -48,7 +38,7 @@ class Release:
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule.videocrafter2, compare=False, repr=False)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     image_encoder: ImageEncoderConfig | None = None
-    resampler: ResamplerConfig | None = None
+    resampler: Mapping[str, int] | None = None
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     frames: int = 16
     height: int = 320
@@ -78,7 +68,7 @@ class Release:
             "i2v",
             UNet3DConfig.videocrafter1_i2v(),
             image_encoder=ImageEncoderConfig(),
-            resampler=ResamplerConfig(),
+            resampler={},
             fps=8,
             hub_id="VideoCrafter/Image2Video-512",
         )
@@ -102,7 +92,9 @@ class Release:
             kind="i2v",
             unet=replace(release.unet, image_attention=True),
             image_encoder=ImageEncoderConfig(20, 2, 2, image_size=28, patch_size=14, embedding_channels=24),
-            resampler=ResamplerConfig(20, 24, queries=3, channels=16, depth=2, heads=2, head_channels=8),
+            resampler=dict(
+                image_channels=20, context_channels=24, queries=3, channels=16, depth=2, heads=2, head_channels=8
+            ),
             fps=8,
         )
 
@@ -138,7 +130,7 @@ def build_networks(release: Release) -> Networks:
     networks = Networks(UNet3D(release.unet), build_vae(release.autoencoder), text_encoder(release.text_encoder))
     if release.kind == "i2v":
         networks.image_encoder = image_encoder(release.image_encoder)
-        networks.resampler = Resampler(**asdict(release.resampler))
+        networks.resampler = Resampler(**release.resampler)
     for network in networks.named().values():
         network.eval().requires_grad_(False)
     return networks

@@ -102,3 +102,13 @@ def test_latents_to_pixels_and_back(frames_at_once):
     first = rearrange(expected["pixels"][:, :, :1], "b c f h w -> b f c h w")
     latent = encode_pixels(vae, first, rearrange(x["noise"], "b c h w -> b 1 c h w"))
     assert golden.error(rearrange(latent, "b 1 c h w -> b c h w"), "latent_of_frame0") < MARGIN
+
+
+def test_what_the_model_does_not_see_is_quoted():
+    tokenize, words = tokenizer(TextEncoderConfig()), "a b c d e f g h " * 9 + "i j k"
+    assert tokenize([words])[0, 75].item() != 0 and tokenize([words])[0, 76].item() == 49407
+    with pytest.warns(
+        UserWarning, match=r"sees 75 tokens of a prompt, but this one has 77: it does not see 'fog here'\."
+    ):
+        cut = tokenize(["short", f"{words} fog here"])
+    assert torch.equal(cut[1:], tokenize([words]))
