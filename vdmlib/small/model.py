@@ -108,18 +108,27 @@ class VideoModel(nn.Module):
         self, tokens: Int[Tensor, "b n"], first_frame: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b m c2"]:
         """Context tokens of captions and, for I2V, of the latents of the given first frames."""
+        if self.takes_frame and first_frame is None:
+            raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
         text = self.text_encoder(tokens)
         if self.image_encoder is None:
             return text
-        if first_frame is None:
-            raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
         image = rearrange(self.image_encoder(first_frame), "b c n -> b n c") + self.image_positions
         return torch.cat([text, image], dim=1)
 
+    @property
+    def beside_noise(self) -> bool:
+        """Whether the given frame's latents are put beside the noisy ones."""
+        return self.unet.config.in_channels > self.unet.config.out_channels
+
+    @property
+    def takes_frame(self) -> bool:
+        """Whether clips go on from a given frame (I2V), which comes through attention, beside the noise, or both."""
+        return self.image_encoder is not None or self.beside_noise
+
     def denoiser(self, first_frame: Float[Tensor, "b c h w"] | None = None) -> Callable[..., Tensor]:
         """What training and sampling call as ``denoiser(x, timesteps, context=..., fps=...)``."""
-        takes_frame = self.unet.config.in_channels > self.unet.config.out_channels
-        return BesideFrame(self.unet, first_frame) if takes_frame else self.unet
+        return BesideFrame(self.unet, first_frame) if self.beside_noise else self.unet
 
     def forward(
         self,

@@ -1,27 +1,29 @@
-"""Training: one loop for autoencoder, judge, text to video and image to video (chapter 9).
+"""Training: one run for autoencoder, judge, text to video and image to video (chapter 9).
 
-A run that was killed goes on as if nothing had happened, and several processes, each taking its share of every batch,
-make the same steps as one, since everything random in a step follows from the seed and the step's number alone.
+A run that was killed goes on as if nothing had happened, and on another kind of machine, too. Several processes, each
+taking its share of every batch, make the same steps as one for text to video and image to video; the autoencoder's
+statistics and latent noise and the judge's dropout are each process's own.
 """
 
 import contextlib
 import copy
-import os
+import io
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..unet3d import UNetBlock
-from .stages import STAGES, Stage, TrainingConfig
-from .weights import has_part, sha256, start_from, weights_path
+from ..devices import choose_device
+from .distributed import Processes
+from .settings import TrainingConfig
+from .stages import STAGES, Stage, generator_for
+from .weights import has_part, sha256, start_from, weights_path, write_whole
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
@@ -39,6 +41,13 @@ def update_average(average: nn.Module, model: nn.Module, step: int, keep: float)
         ours.lerp_(theirs, 1 - keep)
     for ours, theirs in zip(average.buffers(), model.buffers(), strict=True):
         ours.copy_(theirs)
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """What the forward pass runs in on a GPU: bfloat16, or float16 where there is none. Elsewhere ``None``: float32."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
 @dataclass
@@ -59,260 +68,231 @@ def train(
     stage: Stage | None = None,
     stop_after: float | None = None,
     callback: Callable[[int, nn.Module], None] | None = None,
-    shard: bool = False,
     command: str | None = None,
 ) -> Result:
     """Train a stage, or go on with the run in ``folder``.
 
-    Under ``torchrun`` each process takes its part of every batch (DistributedDataParallel; with ``shard`` fully sharded
-    data parallelism, Zhao et al. 2023). On a GPU the forward pass runs in bfloat16, or float16 where the GPU has no
-    bfloat16. A checkpoint is the same however many processes wrote it, and any number of them can go on with it.
+    Under ``torchrun`` each process takes its share of every batch (DistributedDataParallel). A checkpoint is the same
+    however many processes wrote it and on whatever device, and any number of them can go on with it on any other.
 
     Args:
         config: what to train.
-        folder: where checkpoint, log and sample sheets go, seen by all processes; ``None`` keeps nothing.
-        device: ``None`` takes a GPU if there is one.
+        folder: where checkpoint, loss curve and sample sheets go, seen by all processes; ``None`` keeps nothing.
+        device: ``None`` takes a GPU if there is one. There the forward pass runs in half precision
+            (:func:`half_precision`). CPUs and NVIDIA's GPUs are tested.
+        progress: show a progress bar.
         stage: a stage made elsewhere, instead of the one that ``config.stage`` names.
         stop_after: seconds after which to save and return.
         callback: called with the step and the averaged weights after each step.
-        shard: let each process keep only its part of weights, gradients and optimizer state, and gather a layer's
-            weights when it is their turn: for networks that are too large for one GPU.
         command: what was typed, for the record, since a run may go on with other settings.
 
     Raises:
-        ValueError: if the batch cannot be shared evenly, the folder holds a run with another configuration, or there
-            is but one process to shard over.
+        ValueError: if the batch cannot be shared evenly, the folder holds a run with other settings, or no weight is
+            to be trained.
+        OSError: if the folder cannot be written; the last checkpoint is kept.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if config.batch % world or config.stills % world:
-        raise ValueError(
-            f"{config.batch} clips and {config.stills} pictures cannot be shared by {world} processes: use multiples."
+    run = Run(config, folder, device, stage, command)
+    quiet = not progress or not run.processes.first
+    with tqdm(total=config.steps, initial=run.made, desc=config.stage, disable=quiet) as bar:
+        for step in run.remaining(stop_after):
+            loss = run.step(step)
+            run.record(step, loss)
+            if run.rows and run.rows[-1]["step"] == step + 1:
+                bar.set_postfix(loss=f"{run.rows[-1]['loss']:.4f}")
+            bar.update()
+            if callback is not None:
+                callback(step, run.average)
+    return Result(run.average, run.rows, run.made >= config.steps, run.commands)
+
+
+class Run:
+    """A training run: weights, their average, optimizer and scaler; it goes on where the folder has a checkpoint.
+
+    :meth:`step` is what training is; the rest is what a long run needs around it. The arguments are those of
+    :func:`train`.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: str | Path | None = None,
+        device: str | torch.device | None = None,
+        stage: Stage | None = None,
+        command: str | None = None,
+    ):
+        self.config, self.processes = config, Processes()
+        if config.batch % self.processes.world or config.stills % self.processes.world:
+            raise ValueError(
+                f"{config.batch} clips and {config.stills} pictures cannot be shared by {self.processes.world} "
+                f"processes: use multiples."
+            )
+        self.device = self.processes.meet(choose_device(device))
+        self.path = None if folder is None else Path(folder) / "checkpoint.pt"
+        saved = None if self.path is None else resume(self.path, config)
+        torch.manual_seed(config.seed)
+        self.stage = (STAGES[config.stage](config) if stage is None else stage).train()
+        if config.init_from is not None and saved is None:
+            start_from(self.stage.trained, config.init_from)
+        self.stage.to(self.device)
+        self.average = copy.deepcopy(self.stage.trained).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self._trained_parameters(),
+            config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
-    if shard and world == 1:
-        raise ValueError("There is one process, but shard needs several: start them with torchrun, or leave shard out.")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if world > 1:
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-            torch.cuda.set_device(device)
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    torch.manual_seed(config.seed)
-    stage = (STAGES[config.stage](config) if stage is None else stage).train()
-    if config.init_from is not None:
-        start_from(stage.trained, config.init_from)
-    for name, parameter in stage.trained.named_parameters():
-        parameter.requires_grad_(has_part(name, config.trained_parts))
-    average = copy.deepcopy(stage.trained).eval().requires_grad_(False)
-    outline = copy.deepcopy(average).to("meta")  # names and shapes only
-    path = None if folder is None else Path(folder) / "checkpoint.pt"
-    saved = None
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        saved = read_checkpoint(path, config)
-    if saved is not None:
-        stage.trained.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-    if shard:
-        split(stage.trained, device, world)
-        split(average, device, world)
-    stage.to(device)
-    average.to(device)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in stage.trained.parameters() if parameter.requires_grad],
-        config.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    half = torch.float16
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
-        half = torch.bfloat16
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and half == torch.float16)
-    state = {"step": 0, "seconds": 0.0, "log": [], "losses": [], "commands": []}
-    if saved is not None:
-        optimizer.load_state_dict(scattered(saved["optimizer"], optimizer))
-        scaler.load_state_dict(saved["scaler"])
-        state.update({k: saved.get(k, state[k]) for k in state})
-        del saved
-    if command is not None and state["step"] < config.steps and state["commands"][-1:] != [command]:
-        state["commands"].append(command)
-    parallel = nn.parallel.DistributedDataParallel(stage) if world > 1 and not shard else stage
+        self.half = half_precision(self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
+        self.made, self.rows, self.losses, self.commands, self.seconds_before = 0, [], [], [], 0.0
+        if saved is not None:
+            self._restore(saved)
+        if command is not None and self.made < config.steps and self.commands[-1:] != [command]:
+            self.commands.append(command)
+        self.parallel = self.processes.parallel(self.stage)
+        self.began = self.saved_at = time.monotonic()
 
-    def averaged() -> nn.Module:
-        """The averaged weights in one piece; where they are sharded, all processes must ask together."""
-        if not shard:
-            return average
-        model = copy.deepcopy(outline)
-        model.load_state_dict(gathered(average.state_dict()), assign=True)
-        return model.to(device)
+    def step(self, step: int) -> Float[Tensor, ""]:
+        """One step of the optimizer, with batch number ``step``; returns this process's loss before it."""
+        self._seed_layers(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.config, step)
+        with self._autocast():
+            loss = self.parallel(step, self.processes.share)
+        self.optimizer.zero_grad()
+        # In float16 small gradients would vanish: the scaler makes them larger for a while. Elsewhere it does nothing.
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.stage.trained.parameters(), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        update_average(self.average, self.stage.trained, step, self.config.ema)
+        return loss.detach()
 
-    def checkpoint(older_than: float = 0.0):
-        """Save if the last checkpoint is so many seconds old; the first process's clock decides."""
-        nonlocal last_saved
-        old = time.monotonic() - last_saved >= older_than
-        if path is None or not agreed(old, device, world if shard else 1):
+    def remaining(self, stop_after: float | None = None) -> Iterator[int]:
+        """The steps still to make, with a checkpoint wherever one is due, until all are made or the time is over."""
+        for step in range(self.made, self.config.steps):
+            if self._reports_at(step):
+                # A report takes its time, and a kill must not cost that on top.
+                self.checkpoint(self.config.checkpoint_seconds / 2)
+            yield step
+            # Every process must stop at the same step, so the first one's clock decides.
+            late = stop_after is not None and time.monotonic() - self.began > stop_after
+            over = self.processes.agreed(late, self.device)
+            last = over or self._reports_at(step)
+            self.checkpoint(0.0 if last else self.config.checkpoint_seconds)
+            if over:
+                return
+
+    def record(self, step: int, loss: Float[Tensor, ""]):
+        """Note the loss: a row of the log every ``log_every`` steps, a report and a sheet every ``sample_every``."""
+        self.losses.append(self.processes.mean(loss))
+        self.made = step + 1
+        if not self._logs_at(step):
             return
-        kept = {"model": stage.trained, "average": average, "optimizer": optimizer, "scaler": scaler}
-        pieces = {name: gathered(thing.state_dict(), keep=rank == 0) for name, thing in kept.items()}
-        if rank == 0:
-            save(path, {"config": asdict(config), **state, **pieces})
-        last_saved = time.monotonic()
+        mean = float(torch.stack([one.to(self.device) for one in self.losses]).mean())
+        row = {"step": self.made, "loss": mean, "seconds": round(self.seconds, 1)}
+        self.losses.clear()
+        self.rows.append(row)
+        if self._reports_at(step) and self.processes.first:
+            row |= self.stage.report(self.average)
+            self._draw()
 
-    began = last_saved = time.monotonic()
-    spent = state["seconds"]
-    bar = tqdm(total=config.steps, initial=state["step"], desc=config.stage, disable=not progress or rank > 0)
-    for step in range(state["step"], config.steps):
-        last = step + 1 == config.steps
-        logs = (step + 1) % config.log_every == 0 or last
-        reports = logs and ((step + 1) % config.sample_every == 0 or last)
-        if reports:
-            # A report takes its time, and a kill must not cost that on top.
-            checkpoint(config.checkpoint_seconds / 2)
-        torch.manual_seed(config.seed * 1_000_003 + step * world + rank)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(config, step)
-        autocast = torch.autocast(device.type, half, enabled=device.type == "cuda")
-        with autocast:
-            loss = parallel(step, slice(rank, None, world))
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
-        scaler.step(optimizer)
-        scaler.update()
-        update_average(average, stage.trained, step, config.ema)
+    def checkpoint(self, older_than: float = 0.0):
+        """Save, if the last checkpoint is so many seconds old."""
+        if self.path is None or not self.processes.first or time.monotonic() - self.saved_at < older_than:
+            return
+        pieces = {
+            "config": asdict(self.config),
+            "step": self.made,
+            "seconds": self.seconds,
+            "log": self.rows,
+            "losses": self.losses,
+            "commands": self.commands,
+            "model": self.stage.trained.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        torch.save(pieces, content := io.BytesIO())
+        write_whole({self.path: content.getvalue()})
+        self.saved_at = time.monotonic()
 
-        loss = loss.detach()
-        if world > 1:
-            torch.distributed.all_reduce(loss)
-            loss /= world
-        state["losses"].append(loss)
-        state["step"], state["seconds"] = step + 1, spent + time.monotonic() - began
-        bar.update()
-        if logs:
-            mean = float(torch.stack([one.to(device) for one in state["losses"]]).mean())
-            row = {"step": step + 1, "loss": mean, "seconds": round(state["seconds"], 1)}
-            state["losses"].clear()
-            bar.set_postfix(loss=f"{mean:.4f}")
-            if reports:
-                model = averaged()
-                if rank == 0:
-                    row |= stage.report(model)
-                    if path is not None:
-                        draw_progress(path.parent, [*state["log"], row], stage.sheet(model))
-            state["log"].append(row)
-        if callback is not None:
-            callback(step, averaged())
-        # Every process must stop at the same step, so the first one's clock decides.
-        over = stop_after is not None and agreed(time.monotonic() - began > stop_after, device, world)
-        checkpoint(0.0 if last or over or reports else config.checkpoint_seconds)
-        if over:
-            break
-    bar.close()
-    return Result(averaged(), state["log"], state["step"] >= config.steps, state["commands"])
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, over all its parts."""
+        return self.seconds_before + time.monotonic() - self.began
 
+    def _seed_layers(self, step: int):
+        # What layers draw by themselves, such as dropout, differs in each process; all else comes from the stage.
+        number = step * self.processes.world + self.processes.rank
+        torch.manual_seed(generator_for(self.config.seed, number).initial_seed())
 
-def agreed(answer: bool, device: torch.device, world: int) -> bool:
-    """The first process's answer, in all processes."""
-    if world == 1:
-        return answer
-    flag = torch.tensor(float(answer), device=device)
-    torch.distributed.broadcast(flag, 0)
-    return bool(flag)
+    def _trained_parameters(self) -> list[nn.Parameter]:
+        for name, parameter in self.stage.trained.named_parameters():
+            parameter.requires_grad_(has_part(name, self.config.trained_parts))
+        trained = [parameter for parameter in self.stage.trained.parameters() if parameter.requires_grad]
+        if not trained:
+            raise ValueError(
+                f"trained_parts is {self.config.trained_parts}, but no weight has such a name: correct it."
+            )
+        return trained
 
+    def _restore(self, saved: Mapping[str, Any]):
+        self.stage.trained.load_state_dict(saved["model"])
+        self.average.load_state_dict(saved["average"])
+        # Only what was learned: how it is computed is this machine's affair.
+        ours = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": ours})
+        # Empty where the run came from needs no scaling: then this machine begins with a scale of its own.
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        self.made, self.seconds_before = saved["step"], saved["seconds"]
+        self.rows, self.losses, self.commands = saved["log"], saved["losses"], saved["commands"]
 
-# Fully sharded data parallelism
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if self.half is None else torch.autocast(self.device.type, self.half)
 
+    def _logs_at(self, step: int) -> bool:
+        return (step + 1) % self.config.log_every == 0 or step + 1 == self.config.steps
 
-def split(model: nn.Module, device: torch.device, world: int):
-    """Shard a model's weights over all processes: each layer of the U-Net's blocks by itself, the rest together."""
-    try:
-        from torch.distributed.fsdp import fully_shard
-    except ImportError as error:
-        raise ValueError(f"shard needs torch 2.6 or newer, but this is {torch.__version__}.") from error
-    # Torch warns of writing in place into what a layer returns; the U-Net writes only into what it has made itself.
-    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    mesh = torch.distributed.init_device_mesh(device.type, (world,))
-    for block in list(model.modules()):
-        if isinstance(block, UNetBlock):
-            for layer in block.values():
-                fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    def _reports_at(self, step: int) -> bool:
+        return self._logs_at(step) and ((step + 1) % self.config.sample_every == 0 or step + 1 == self.config.steps)
 
+    def _draw(self):
+        """``loss.png`` and ``samples.png``, where matplotlib and Pillow are installed."""
+        if self.path is not None:
+            with contextlib.suppress(ImportError):
+                from ..viz.progress import draw_progress
 
-def gathered(state: Any, keep: bool = True) -> Any:
-    """A state dict with every sharded tensor in one piece on the CPU; ``keep=False`` helps the others to gather it."""
-    if isinstance(state, Mapping):
-        return {key: gathered(value, keep) for key, value in state.items()}
-    if not hasattr(state, "full_tensor"):
-        return state
-    whole = state.full_tensor()
-    return whole.cpu() if keep else None
-
-
-def scattered(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state dict with every tensor sharded like the parameter that it belongs to."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-    def like(parameter: nn.Parameter, value: Tensor) -> Tensor:
-        if not hasattr(parameter, "full_tensor") or value.shape != parameter.shape:
-            return value
-        from torch.distributed.tensor import distribute_tensor
-
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
-
-    parts = {
-        number: {name: like(parameters[number], value) for name, value in values.items()}
-        for number, values in state["state"].items()
-    }
-    return {**state, "state": parts}
+                files = draw_progress(self.rows, self.stage.sheet(self.average))
+                write_whole({self.path.with_name(name): content for name, content in files.items()})
 
 
 # Settings that may differ when a run goes on: they do not change the steps already made.
 MAY_CHANGE = ("steps", "decay", "checkpoint_seconds", "log_every", "sample_every", "init_from")
 
 
-def save(path: Path, pieces: Mapping[str, Any]):
-    """Write a checkpoint, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    torch.save(dict(pieces), partial)
-    partial.replace(path)
-
-
-def read_checkpoint(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
+def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     """A checkpoint, or ``None`` if there is none yet.
 
     Raises:
-        ValueError: if it was made with other settings.
+        ValueError: if it was made with other settings, or cannot be read.
     """
     if not path.exists():
         return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    now = asdict(config)
-    changed = [k for k in now if k not in MAY_CHANGE and saved["config"].get(k) != now[k]]
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        then, now = saved["config"], asdict(config)
+    except Exception as error:  # Whatever a damaged file makes of the reader.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path} is no checkpoint that can be read ({reason:.100}): use another folder, or delete it to begin anew."
+        ) from None
+    changed = [name for name in now if name not in MAY_CHANGE and then.get(name) != now[name]]
     if changed:
         raise ValueError(f"{path} was made with other settings ({', '.join(changed)}): use those, or another folder.")
     return saved
-
-
-def draw_progress(folder: Path, log: Sequence[Mapping[str, int | float]], sheet: Tensor | None):
-    """``loss.png`` and ``samples.png``, where matplotlib and Pillow are installed."""
-    with contextlib.suppress(ImportError):
-        import matplotlib
-
-        matplotlib.use("Agg", force=False)
-        from matplotlib import pyplot as plt
-        from PIL import Image
-
-        figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-        axes.plot([row["step"] for row in log], [row["loss"] for row in log])
-        axes.set(xlabel="step", ylabel="loss", yscale="log")
-        figure.savefig(folder / "loss.png", dpi=120)
-        plt.close(figure)
-        if sheet is not None:
-            pixels = rearrange((sheet + 1) * 127.5, "b f c h w -> (b h) (f w) c")
-            Image.fromarray(pixels.round().byte().cpu().numpy()).save(folder / "samples.png")
 
 
 FOR_DENOISERS = ("unet", "text_layers", "stills", "caption_dropout", "shift", "snr_cap")

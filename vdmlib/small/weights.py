@@ -5,7 +5,6 @@ A *card* is the ``.json`` file beside a ``.safetensors`` file: hash, command, se
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,7 @@ def write_whole(files: Mapping[Path, bytes]):
     try:
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            partial[path].write_bytes(content)
         for path in files:
             partial[path].replace(path)
     except OSError as error:
