@@ -11,10 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..checks import check_number, check_side
+from ..devices import choose_dtype
 from ..unet3d import UNet3D
 from .encoders import decode_latents, encode_text
 from .memory import FASTEST, MemoryOptions, Phase, slice_layers, tensors_of, unet_blocks
-from .releases import Release, skeleton
+from .releases import Networks, Release, skeleton
 
 
 class TensorLedger(TorchDispatchMode):
@@ -78,10 +80,10 @@ class MemoryEstimate:
         return max(self.resident[phase] + self.activations[phase] for phase in self.resident)
 
 
-def estimate_memory(
+def estimate_memory(  # noqa: PLR0913, a documented entry point
     release: Release,
     options: MemoryOptions = FASTEST,
-    dtype: torch.dtype = torch.float16,
+    dtype: torch.dtype | str = torch.float16,
     frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -94,54 +96,82 @@ def estimate_memory(
     Every phase runs on fake tensors, which have shapes and lifetimes but no contents, and all of them are counted.
     Kernels are taken to be fused as the CPU's are. What a GPU's libraries take as working space, and copies where one
     of them wants another layout, come on top.
+
+    Args:
+        release: which model; frames, height and width are its own where they are ``None``.
+        options: what is traded for less memory.
+        dtype: of the weights.
+        prompts: videos made at once. guidance: whether each step also asks for the negative prompt.
+        device: only its kind counts; a CPU copies the weights of convolutions.
+
+    Raises:
+        ValueError: for sizes that no video can have, in one sentence.
     """
-    frames, height, width = frames or release.frames, height or release.height, width or release.width
+    device, dtype = torch.device(device), choose_dtype(dtype, torch.device("cpu"))
+    frames, height, width = (
+        getattr(release, name) if given is None else given
+        for name, given in (("frames", frames), ("height", height), ("width", width))
+    )
+    check_number("frames", frames, 1, 1024, whole=True)
+    check_number("prompts", prompts, 1, 1024, whole=True)
+    check_side("height", height)
+    check_side("width", width)
     networks = skeleton(release)
     weights = {
-        name: sum(p.numel() for p in network.parameters()) * dtype.itemsize
+        name: sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
         for name, network in networks.named().items()
     }
-    device = torch.device(device)
-    on_cpu = device.type == "cpu"
-    both = 2 if guidance else 1
-    calls = both if options.guidance_in_one_batch else 1
+    factor = release.autoencoder.downsampling
+    latents = (prompts, frames, release.unet.in_channels, height // factor, width // factor)
     with FakeTensorMode(), torch.no_grad():
         for network in networks.named().values():
             _make_fake(network, dtype)
         slice_layers(networks.unet, options, device)
-
-        def draw(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype)
-
-        ids = torch.zeros(prompts + 1, release.text_encoder.tokens, dtype=torch.long)
-        encoding = [peak_bytes(lambda: encode_text(networks.text_encoder, ids), on_cpu)]
-        tokens = release.text_encoder.tokens
-        if release.kind == "i2v":
-            side = release.image_encoder.image_size
-            picture = draw(prompts + 1, 3, side, side)
-            encoding.append(peak_bytes(lambda: networks.resampler(networks.image_encoder(picture)), on_cpu))
-            tokens += networks.resampler.queries.shape[1]
-        factor = release.autoencoder.downsampling
-        shape = (frames, release.unet.in_channels, height // factor, width // factor)
-        prompt = draw(calls * prompts, tokens, release.unet.context_channels)
-
-        def step():
-            x = draw(prompts, *shape, dtype=torch.float32)
-            # Where the two halves take turns, the keys and values of the first stay while the second runs.
-            kept = [networks.unet.prepare_context(prompt) for _ in range(both // calls)]
-            for cache in kept:
-                doubled = torch.cat([x] * calls).to(dtype)
-                result = networks.unet(doubled, torch.zeros(len(doubled)), context=cache, fps=release.fps)
-            return x, result.float()
-
+        run = _FakeRun(release, networks, options, dtype, latents, halves=2 if guidance else 1)
         activations = {
-            "encoding": max(encoding),
-            "denoising": peak_bytes(step, on_cpu),
-            "decoding": peak_bytes(
-                lambda: decode_latents(networks.autoencoder, draw(prompts, *shape), options.decode_frames), on_cpu
-            ),
+            phase: max(peak_bytes(step, on_cpu=device.type == "cpu") for step in steps)
+            for phase, steps in run.steps().items()
         }
     return MemoryEstimate(weights, _resident(weights, networks.unet, options, dtype), activations)
+
+
+@dataclass(frozen=True)
+class _FakeRun:
+    """What a pipeline computes, phase by phase, on fake tensors. ``halves``: two with guidance, else one."""
+
+    release: Release
+    networks: Networks
+    options: MemoryOptions
+    dtype: torch.dtype
+    latents: tuple[int, ...]
+    halves: int
+
+    def steps(self) -> dict[Phase, list[Callable[[], object]]]:
+        """The calls of which each phase consists, one after the other; what they take at first is not counted."""
+        text, videos = self.release.text_encoder, self.latents[0]
+        ids, tokens = torch.zeros(videos + 1, text.tokens, dtype=torch.long), text.tokens
+        encode = [lambda: encode_text(self.networks.text_encoder, ids)]
+        if self.release.image_encoder is not None:
+            side = self.release.image_encoder.image_size
+            pictures = torch.empty(videos + 1, 3, side, side, dtype=self.dtype)
+            encode.append(lambda: self.networks.resampler(self.networks.image_encoder(pictures)))
+            tokens += self.networks.resampler.queries.shape[1]
+        at_once = self.halves if self.options.guidance_in_one_batch else 1
+        context = torch.empty(at_once * videos, tokens, self.release.unet.context_channels, dtype=self.dtype)
+        return {"encoding": encode, "denoising": [lambda: self._denoise(context)], "decoding": [self._decode]}
+
+    def _denoise(self, context: Tensor) -> object:
+        x = torch.empty(self.latents)
+        # Where the two halves take turns, the keys and values of the first stay while the second runs.
+        caches = [self.networks.unet.prepare_context(context) for _ in range(self.halves * len(x) // len(context))]
+        for cache in caches:
+            repeated = torch.cat([x] * (len(context) // len(x))).to(self.dtype)
+            result = self.networks.unet(repeated, torch.zeros(len(context)), context=cache, fps=self.release.fps)
+        return x, result.float()
+
+    def _decode(self) -> Tensor:
+        latents = torch.empty(self.latents, dtype=self.dtype)
+        return decode_latents(self.networks.autoencoder, latents, self.options.decode_frames)
 
 
 def _make_fake(network: nn.Module, dtype: torch.dtype) -> None:
