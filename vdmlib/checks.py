@@ -4,7 +4,7 @@ import math
 import operator
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -287,3 +287,59 @@ def check_pixels(name: str, pixels: Tensor) -> None:
 
 def unfitting_pixels(name: str, found: str, cure: str) -> ValueError:
     return ValueError(f"{name} {found}, but pixels are fractions in -1 ... 1: {cure}.")
+
+
+# The small model and its data
+
+
+def check_captions(captions: Any) -> None:
+    """A list of one or more strings."""
+    if isinstance(captions, str):
+        raise TypeError(f"captions is the text {captions!r:.60}: put it into a list, [{captions!r:.60}].")
+    if not isinstance(captions, Sequence) or not all(isinstance(caption, str) for caption in captions):
+        raise TypeError(f"captions is {captions!r:.60}: pass a list with one string for each video.")
+    if not captions:
+        raise ValueError("captions is empty: pass a list with one string for each video.")
+
+
+def check_rates(fps: Any, videos: int) -> list[float]:
+    """Frames per second for each video, from one number or from one for each."""
+    given = fps.tolist() if hasattr(fps, "tolist") else fps
+    rates = list(given) if isinstance(given, list | tuple) else [given] * videos
+    for rate in rates:
+        check_number("fps", rate, 0.1, 1000)
+    if len(rates) != videos:
+        raise ValueError(f"fps has {len(rates)} numbers for {videos} videos: pass one, or one for each video.")
+    return [float(rate) for rate in rates]
+
+
+def check_small_pictures(name: str, pictures: Any, size: int) -> None:
+    """Pictures (3, size, size) or (b, 3, size, size) in −1 ... 1."""
+    check_tensor(name, pictures)
+    if pictures.ndim not in (3, 4) or pictures.shape[-3:] != (3, size, size) or not len(pictures):
+        raise ValueError(
+            f"{name} has shape {tuple(pictures.shape)}, but this model knows pictures of {size} × {size}: pass "
+            f"(3, {size}, {size}), or one for each caption; torch.nn.functional.interpolate resizes."
+        )
+    check_pixels(name, pictures)
+
+
+def check_clip_number(index: Any, length: int) -> int:
+    """The number of a clip, counted from the end where it is negative."""
+    try:
+        number = operator.index(index)
+    except TypeError:
+        raise TypeError(f"index is {index!r:.60}: use a whole number, or .batch(range(8)) for several clips.") from None
+    if not -length <= number < length:
+        raise IndexError(f"Clip {number} was asked for, but there are {length}: use 0 to {length - 1}.")
+    return number % length
+
+
+def check_glyphs(glyphs: Any, prompts: int) -> None:
+    """A glyph of 28 × 28 pixels for each of one or more prompts."""
+    check_tensor("glyphs", glyphs)
+    if not prompts or glyphs.shape != (prompts, 28, 28):
+        raise ValueError(
+            f"glyphs has shape {tuple(glyphs.shape)} for {prompts} prompts: pass one or more prompts, and a glyph "
+            f"(28, 28) for each."
+        )

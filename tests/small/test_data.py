@@ -1,7 +1,9 @@
 """The moving digits: motion, captions, splits and seeds."""
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from vdmlib.small import data, judge
 
@@ -44,7 +46,7 @@ def test_values_and_shapes():
 
 def test_a_clip_depends_on_seed_and_number_alone():
     first, again = data.MovingDigits(seed=4), data.MovingDigits(seed=4)
-    assert torch.equal(first.batch([7, 8]).video[1], again[8].video[0])
+    assert torch.equal(first.batch([7, 8]).video[1], again[8].video)
     assert not torch.equal(first[8].video, data.MovingDigits(seed=5)[8].video)
     assert not torch.equal(first[8].video, first[9].video)
 
@@ -86,16 +88,76 @@ def test_stills_are_one_frame_in_the_middle():
     assert all(p.direction is None and "moving" not in p.caption for p in clips.prompts)
 
 
-@pytest.mark.parametrize(
-    "make, says",
-    [
-        (lambda: data.tokenize(["a violet 7"]), "violet"),
-        (lambda: data.tokenize(["a red 7 moving left quickly a"]), "at most 6"),
-        (lambda: data.Prompt(10, "red"), "digit"),
-        (lambda: data.Prompt(1, "red", "left"), "direction and speed"),
-        (lambda: data.MovingDigits(length=5)[5], "0 to 4"),
-    ],
-)
-def test_mistakes_are_explained(make, says):
-    with pytest.raises((ValueError, IndexError), match=says):
-        make()
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_data_loader_makes_batches_of_it(shuffle):
+    clips = data.MovingDigits("train", length=10)
+    batches = list(DataLoader(clips, batch_size=4, shuffle=shuffle, drop_last=True))
+    assert len(batches) == 2
+    for video, tokens, fps, captions in batches:
+        assert video.shape == (4, data.FRAMES, 3, data.SIZE, data.SIZE) and fps.shape == (4,)
+        assert torch.equal(tokens, data.tokenize(captions))
+    if not shuffle:
+        together = clips.batch(range(4))
+        assert torch.equal(batches[0].video, together.video) and torch.equal(batches[0].fps, together.fps)
+        assert list(batches[0].caption) == [p.caption for p in together.prompts]
+
+
+@pytest.mark.parametrize("index", [np.int64(3), np.uint8(3), torch.tensor(3), -7])
+def test_a_clip_may_be_asked_for_by_any_whole_number_and_from_the_end(index):
+    clips = data.MovingDigits(length=10)
+    assert torch.equal(clips[index].video, clips[3].video)
+    assert torch.equal(clips.batch([index]).video[0], clips[3].video)
+
+
+def test_a_dataset_can_be_gone_through():
+    assert [clip.caption for clip in data.MovingDigits(length=3)] == [
+        prompt.caption for prompt in data.MovingDigits().batch(range(3)).prompts
+    ]
+
+
+GLYPHS = torch.zeros(2, 28, 28)
+PROMPT = data.Prompt(1, "red")
+BAD = {
+    "unknown word": (lambda: data.tokenize(["a violet 7"]), ValueError, "'a violet 7' cannot be read", "a, moving"),
+    "too many words": (lambda: data.tokenize(["a red 7 moving left quickly a"]), ValueError, "at most 6"),
+    "a caption": (lambda: data.tokenize("a red 7"), TypeError, "captions is the text 'a red 7'", "['a red 7']"),
+    "no captions": (lambda: data.tokenize([]), ValueError, "captions is empty"),
+    "numbers": (lambda: data.tokenize([7]), TypeError, "captions is [7]", "one string"),
+    "nothing": (lambda: data.tokenize(None), TypeError, "captions is None", "one string"),
+    "digit": (lambda: data.Prompt(10, "red"), ValueError, "digit is 10", "from 0 to 9"),
+    "digit as text": (lambda: data.Prompt("7", "red"), ValueError, "digit is '7'", "from 0 to 9"),
+    "colour": (lambda: data.Prompt(1, "violet"), ValueError, "colour is 'violet'", "red, yellow"),
+    "colour as list": (lambda: data.Prompt(1, ["red"]), ValueError, "colour is ['red']", "red, yellow"),
+    "direction": (lambda: data.Prompt(1, "red", "north", "slowly"), ValueError, "direction is 'north'", "left, right"),
+    "speed": (lambda: data.Prompt(1, "red", "left", "fast"), ValueError, "speed is 'fast'", "slowly, quickly"),
+    "half a motion": (lambda: data.Prompt(1, "red", "left"), ValueError, "direction and speed belong together"),
+    "no rate": (lambda: data.Prompt(1, "red", fps=0), ValueError, "fps is 0", "from 0.1 to 1000"),
+    "combinations": (lambda: data.all_prompts("new"), ValueError, "combinations is 'new'", "seen, unseen, all"),
+    "split": (lambda: data.MovingDigits("training"), ValueError, "split is 'training'", "train, test"),
+    "handwriting": (lambda: data.handwriting("training"), ValueError, "split is 'training'", "train, test"),
+    "length": (lambda: data.MovingDigits(length=0), ValueError, "length is 0", "from 1"),
+    "seed": (lambda: data.MovingDigits(seed=-1), ValueError, "seed is -1", "from 0"),
+    "frames": (lambda: data.MovingDigits(frames=0), ValueError, "frames is 0", "from 1"),
+    "size": (lambda: data.MovingDigits(size=64.0), ValueError, "size is 64.0", "whole number"),
+    "beyond the last": (lambda: data.MovingDigits(length=5)[5], IndexError, "Clip 5", "0 to 4"),
+    "before the first": (lambda: data.MovingDigits(length=5)[-6], IndexError, "Clip -6", "0 to 4"),
+    "a slice": (lambda: data.MovingDigits()[:4], TypeError, "index is slice(None, 4, None)", ".batch(range(8))"),
+    "a fraction": (lambda: data.MovingDigits()[1.0], TypeError, "index is 1.0", "whole number"),
+    "a list": (lambda: data.MovingDigits()[[1, 2]], TypeError, "index is [1, 2]", ".batch(range(8))"),
+    "no clips": (lambda: data.MovingDigits().batch([]), ValueError, "No clips were asked for", "range(8)"),
+    "one of a batch": (lambda: data.MovingDigits().batch([0])[0], TypeError, "index is 0", "clips[2:3]"),
+    "large batches": (lambda: next(data.MovingDigits(length=5).batches(6)), ValueError, "size is 6", "to 5"),
+    "glyphs": (lambda: data.render(GLYPHS, [PROMPT]), ValueError, "(2, 28, 28) for 1 prompts", "(28, 28) for each"),
+    "no prompts": (lambda: data.clips_of([], GLYPHS[:0]), ValueError, "(0, 28, 28) for 0 prompts", "one or more"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", BAD)
+def test_mistakes_are_explained_in_one_sentence(name):
+    call, kind, *named = BAD[name]
+    with pytest.raises(kind) as error:
+        call()
+    message = str(error.value)
+    assert all(fragment in message for fragment in named), message
+    assert message.endswith(".") and "\n" not in message and type(error.value) is kind

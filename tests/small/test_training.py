@@ -1,13 +1,12 @@
 """Training: what a step depends on, killed and resumed runs, other hardware, several processes, a full disk."""
 
-import resource
 import signal
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from full_disk import disk_with_room_for
 from tiny_training import TinyStage, losses, run, run_script, tiny, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -205,17 +204,6 @@ def test_how_the_optimizer_computes_is_not_taken_from_the_checkpoint(tmp_path):
         group |= {"fused": None, "foreach": True, "capturable": True}
     torch.save(saved, tmp_path / "checkpoint.pt")
     same(run(tiny()), run(tiny(), tmp_path))
-
-
-@contextmanager
-def disk_with_room_for(size: int):
-    """Files can be written up to this size; then a write fails half way, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_costs_no_checkpoint(tmp_path):

@@ -47,8 +47,7 @@ class DigitsAnywhere(data.MovingDigits):
         clips = super().batch(indices)
         moved = []
         for index, video in zip(indices, clips.video, strict=True):
-            generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index * 7919 + 2)
-            place = torch.randint(self.size, (2,), generator=generator).tolist()
+            place = torch.randint(self.size, (2,), generator=self.generator(index, stream=2)).tolist()
             moved.append(video.roll(place, dims=(-2, -1)))
         return replace(clips, video=torch.stack(moved))
 

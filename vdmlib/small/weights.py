@@ -3,6 +3,7 @@
 A *card* is the ``.json`` file beside a ``.safetensors`` file: hash, command, settings, log and the judge's numbers.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,8 @@ def write_whole(files: Mapping[Path, bytes]):
             partial[path].replace(path)
     except OSError as error:
         for path in partial.values():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise OSError(
             f"{' and '.join(map(str, files))} cannot be written ({error.strerror or error}), and what was there is as "
             f"before: make room, or choose another folder."

@@ -1,0 +1,185 @@
+"""The small model: what it is told, what it makes of it, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import TinyStage, tiny
+from torch import nn
+
+from vdmlib import small
+from vdmlib.small import data, judge
+
+RED, BLUE = "a red 7 moving left slowly", "a blue 1 moving up quickly"
+PICTURE = torch.full((3, 64, 64), -0.9)
+
+
+def pipeline(kind: str = "t2v") -> small.Pipeline:
+    """Untrained and tiny, in double precision, with nothing left at zero."""
+    torch.manual_seed(0)
+    stage = TinyStage(tiny(kind)).double()
+    for parameter in stage.trained.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return small.Pipeline(stage.trained.eval(), stage.autoencoder, {"sampling_steps": 2})
+
+
+def test_clips_follow_the_seed():
+    model = pipeline()
+    first = model.generate([RED])
+    assert first.shape == (1, 8, 3, 64, 64) and first.abs().max() <= 1
+    assert torch.equal(first, model.generate([RED])) and torch.equal(first, model.generate([RED], seed=0))
+    assert not torch.equal(first, model.generate([RED], seed=1))
+    assert not torch.equal(*(model.generate([RED], seed=None) for _ in range(2)))
+
+
+@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_clip_does_not_depend_on_what_is_made_beside_it(kind, eta):
+    model, picture = pipeline(kind), {"first_frame": PICTURE} if kind == "i2v" else {}
+    alone = model.generate([RED], 10, seed=1, eta=eta, **picture)
+    both = model.generate([RED, BLUE], [10, 16], seed=1, eta=eta, **picture)
+    torch.testing.assert_close(both[:1], alone, atol=1e-9, rtol=0)
+    # The second one has the stream of the next seed.
+    torch.testing.assert_close(both[1:], model.generate([BLUE], 16, seed=2, eta=eta, **picture), atol=1e-9, rtol=0)
+    assert (both[0] - both[1]).abs().max() > 1e-3
+
+
+def test_the_cards_settings_are_used_unless_others_are_given():
+    model, steps = pipeline(), []
+    model.generate([RED], callback=steps.append)
+    assert len(steps) == 2
+    model.generate([RED], callback=steps.append, steps=5)
+    assert len(steps) == 2 + 5
+
+
+@pytest.mark.parametrize(
+    "fps",
+    [10, 10.0, [10, 10], (10, 10.0), torch.tensor([10.0, 10.0]), torch.tensor(10), np.array([10, 10]), np.float32(10)],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_frame_rates_are_one_number_or_one_for_each_caption_in_any_form(fps):
+    model = pipeline()
+    assert torch.equal(model.generate([RED, BLUE], fps), model.generate([RED, BLUE], [10, 10]))
+
+
+def test_frame_rates_reach_the_clip_they_belong_to():
+    model = pipeline()
+    slow, mixed = model.generate([RED, RED], 10), model.generate([RED, RED], [10, 16])
+    assert torch.equal(slow[0], mixed[0]) and not torch.equal(slow[1], mixed[1])
+
+
+def test_one_picture_serves_all_captions():
+    model = pipeline("i2v")
+    one = model.generate([RED, BLUE], first_frame=PICTURE)
+    for same in (PICTURE[None], PICTURE.expand(2, -1, -1, -1)):
+        torch.testing.assert_close(model.generate([RED, BLUE], first_frame=same), one, atol=1e-9, rtol=0)
+    other = torch.stack([PICTURE, -PICTURE])
+    assert not torch.equal(model.generate([RED, BLUE], first_frame=other)[1], one[1])
+
+
+def generate(kind: str = "t2v", captions=(RED,), **given):
+    return lambda: pipeline(kind).generate(list(captions) if isinstance(captions, tuple) else captions, **given)
+
+
+BAD = {
+    "unknown word": (generate(captions=("a violet 7",)), ValueError, "'a violet 7' cannot be read", "pink, left"),
+    "a caption": (generate(captions=RED), TypeError, "captions is the text", "put it into a list"),
+    "no captions": (generate(captions=()), ValueError, "captions is empty"),
+    "numbers": (generate(captions=(7,)), TypeError, "captions is [7]", "one string"),
+    "no rate": (generate(fps=0), ValueError, "fps is 0", "from 0.1 to 1000"),
+    "negative rate": (generate(fps=-8), ValueError, "fps is -8", "from 0.1 to 1000"),
+    "huge rate": (generate(fps=1e6), ValueError, "fps is 1000000.0", "from 0.1 to 1000"),
+    "rate not a number": (generate(fps=float("nan")), ValueError, "fps is nan", "from 0.1 to 1000"),
+    "rate as text": (generate(fps="10"), ValueError, "fps is '10'", "from 0.1 to 1000"),
+    "rate left out": (generate(fps=None), ValueError, "fps is None", "from 0.1 to 1000"),
+    "one bad rate": (generate(captions=(RED, BLUE), fps=[10, -1]), ValueError, "fps is -1", "from 0.1 to 1000"),
+    "too many rates": (generate(fps=[10, 16]), ValueError, "fps has 2 numbers for 1 videos", "one for each"),
+    "rates in a table": (generate(fps=torch.ones(1, 1)), ValueError, "fps is [1.0]", "from 0.1 to 1000"),
+    "picture for text to video": (generate(first_frame=PICTURE), ValueError, "text alone", "kind i2v"),
+    "no picture": (generate("i2v"), ValueError, "starts from a picture"),
+    "two pictures for one caption": (
+        generate("i2v", first_frame=PICTURE.expand(2, -1, -1, -1)), ValueError, "2 images", "1 prompts",
+    ),
+    "two pictures for three captions": (
+        generate("i2v", (RED, BLUE, RED), first_frame=PICTURE.expand(2, -1, -1, -1)),
+        ValueError, "2 images", "3 prompts",
+    ),
+    "small picture": (generate("i2v", first_frame=PICTURE[:, :32, :32]), ValueError, "(3, 32, 32)", "64 × 64"),
+    "wide picture": (generate("i2v", first_frame=torch.zeros(1, 3, 64, 128)), ValueError, "(1, 3, 64, 128)", "64 × 64"),
+    "grey picture": (generate("i2v", first_frame=torch.zeros(1, 64, 64)), ValueError, "(1, 64, 64)", "(3, 64, 64)"),
+    "channels last": (generate("i2v", first_frame=torch.zeros(64, 64, 3)), ValueError, "(64, 64, 3)", "(3, 64, 64)"),
+    "no pictures": (generate("i2v", first_frame=torch.zeros(0, 3, 64, 64)), ValueError, "(0, 3, 64, 64)"),
+    "picture as a path": (generate("i2v", first_frame="horse.png"), TypeError, "first_frame is of type str", "tensor"),
+    "picture in bytes": (generate("i2v", first_frame=PICTURE.byte()), ValueError, "torch.uint8", "divide bytes"),
+    "picture up to 255": (generate("i2v", first_frame=200 + PICTURE), ValueError, "runs from 199 to 199", "-1 ... 1"),
+    "picture with nan": (generate("i2v", first_frame=PICTURE * float("nan")), ValueError, "not finite"),
+    "no frames": (generate(frames=0), ValueError, "frames is 0", "from 1"),
+    "half a frame": (generate(frames=1.5), ValueError, "frames is 1.5", "whole number"),
+    "seed as text": (generate(seed="1"), ValueError, "seed is '1'", "whole number"),
+    "negative seed": (generate(seed=-1), ValueError, "seed is -1", "from 0"),
+    "steps": (generate(steps=7), ValueError, "steps is 7", "use one of 1, 2, 4"),
+    "eta": (generate(eta=2), ValueError, "eta is 2", "from 0 to 1"),
+    "guidance": (generate(guidance_scale=float("inf")), ValueError, "guidance_scale is inf", "finite"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", BAD)
+def test_what_the_model_cannot_use_is_refused_in_one_sentence(name):
+    call, kind, *named = BAD[name]
+    with pytest.raises(kind) as error:
+        call()
+    message = str(error.value)
+    assert all(fragment in message for fragment in named), message
+    assert message.endswith(".") and "\n" not in message and type(error.value) is kind
+
+
+@pytest.mark.parametrize("channels, name", [(8, "attention"), (16, "beside the noise")])
+def test_the_given_frame_is_used_through_attention_and_beside_the_noise(channels, name):
+    torch.manual_seed(0)
+    model = small.VideoModel(replace(tiny("i2v").unet, in_channels=channels, attention_factors=(1,))).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x, t = torch.randn(2, 8, 8, 8, 8), torch.tensor([500, 500])
+    tokens, fps = data.tokenize(["a red 7", "a blue 1"]), torch.tensor([10.0, 16.0])
+    frame = torch.randn(2, 8, 8, 8)
+    changed = frame.clone()
+    changed[0] += 1
+    difference = (model(x, t, tokens, fps, changed) - model(x, t, tokens, fps, frame)).abs().amax((1, 2, 3, 4))
+    assert difference[0] > 1e-5 and difference[1] == 0, name
+    with pytest.raises(ValueError, match="first_frame is missing"):
+        model(x, t, tokens, fps)
+
+
+def test_a_frame_beside_the_noise_needs_no_attention_to_it():
+    model = small.VideoModel(replace(tiny("i2v").unet, image_attention=False))
+    assert model.takes_frame and model.image_encoder is None
+    x = torch.randn(1, 8, 8, 8, 8)
+    assert model(x, torch.tensor([5]), data.tokenize([RED]), torch.tensor([10.0]), x[:, 0]).shape == x.shape
+
+
+# What is shipped
+
+
+def test_the_shipped_model_follows_its_prompts():
+    prompts = [
+        data.Prompt(0, "red", "left", "quickly", 10),
+        data.Prompt(1, "blue", "right", "quickly", 10),
+        data.Prompt(7, "green", "up", "quickly", 10),
+        data.Prompt(4, "yellow", "down", "quickly", 10),
+    ]
+    video = small.load_pretrained().generate([p.caption for p in prompts], 10, steps=10)
+    seen = judge.read_clip(video)
+    assert [(direction, colour) for direction, colour, _ in seen] == [(p.direction, p.colour) for p in prompts]
+    assert all(speed > 1.5 for *_, speed in seen)
+
+
+def test_the_shipped_model_goes_on_from_a_given_picture():
+    prompts = [data.Prompt(3, "pink", "left", "quickly", 10), data.Prompt(8, "green", "up", "quickly", 10)]
+    handwriting = data.draw_glyphs(prompts, "test", torch.Generator().manual_seed(0))
+    given = data.clips_of(prompts, handwriting).video[:, 0]
+    video = small.load_pretrained("i2v").generate([p.caption for p in prompts], 10, given, steps=10)
+    assert [answer[:2] for answer in judge.read_clip(video)] == [(p.direction, p.colour) for p in prompts]
+    kept = judge.kept_handwriting(video, given)
+    assert kept["given"] > kept["another"] + 0.2

@@ -1,0 +1,153 @@
+"""Weights and cards: written whole or not at all, read back only as they were written; what a run may start from."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from full_disk import disk_with_room_for
+from safetensors.torch import load_file, save_file
+from tiny_training import run, tiny, weights
+
+from vdmlib import small
+from vdmlib.autoencoder import psnr
+from vdmlib.small import data, judge, training
+from vdmlib.small.weights import WEIGHTS, has_part, start_from
+
+
+@pytest.fixture(scope="module")
+def result():
+    return run(tiny(steps=2))
+
+
+def save(result: training.Result, folder, **changes):
+    card = training.card_of(tiny(), result) | changes
+    small.save_weights(folder / "t2v.safetensors", result.model, card)
+
+
+def test_weights_come_back_as_they_were_and_a_changed_file_is_refused(result, tmp_path):
+    save(result, tmp_path)
+    loaded = small.load_video_model("t2v", tmp_path).state_dict()
+    assert loaded.keys() == weights(result).keys()
+    for name, value in weights(result).items():
+        torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)
+    path = tmp_path / "t2v.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with pytest.raises(ValueError, match=r"t2v\.safetensors has the hash .*: fetch the file again"):
+        small.load_video_model("t2v", tmp_path)
+
+
+def test_of_a_partly_trained_model_only_the_trained_parts_are_saved(tmp_path):
+    torch.manual_seed(0)
+    small.save_weights(tmp_path / "t2v.safetensors", small.VideoModel(tiny().unet), {})
+    parts = ("image", "blocks.0.convolution", "conv_out")
+    config = tiny("i2v", init_from=str(tmp_path / "t2v.safetensors"), trained_parts=parts)
+    result = run(config)
+    path = tmp_path / "i2v.safetensors"
+    small.save_weights(path, result.model, training.card_of(config, result), parts)
+    assert set(load_file(path)) == {name for name in weights(result) if has_part(name, parts)}
+    loaded = small.load_video_model("i2v", tmp_path).state_dict()
+    for name, value in weights(result).items():
+        torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)
+    # What it was made from is another file now.
+    small.save_weights(tmp_path / "t2v.safetensors", small.VideoModel(tiny().unet), {})
+    with pytest.raises(ValueError, match="hash"):
+        small.load_video_model("i2v", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "room, log", [(1000, 1), (700_000, 60_000)], ids=["for nothing", "for the weights, not for the card"]
+)
+def test_a_full_disk_destroys_neither_weights_nor_card(room, log, result, tmp_path):
+    save(result, tmp_path, log=[1])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 2 and len(before[tmp_path / "t2v.safetensors"]) < 700_000
+    with disk_with_room_for(room), pytest.raises(OSError, match="what was there is as before: make room") as error:
+        save(result, tmp_path, log=log * [0.12345678])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+    small.load_video_model("t2v", tmp_path)
+
+
+def test_weights_that_cannot_be_written_where_they_should_be_are_explained(result, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="cannot be written"):
+        save(result, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "name, kind, says",
+    [
+        ("i2v", FileNotFoundError, r"vdmlib\.train i2v"),
+        ("t3v", ValueError, "name is 't3v', but must be one of t2v, i2v"),
+        (None, ValueError, "name is None, but must be one of t2v, i2v"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_weights_that_are_not_there_are_named(name, kind, says, tmp_path):
+    with pytest.raises(kind, match=says):
+        small.load_pretrained(name, tmp_path)
+
+
+def test_a_card_that_is_not_complete_is_named(result, tmp_path):
+    save(result, tmp_path)
+    card = tmp_path / "t2v.json"
+    card.write_text(card.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"t2v\.json is no card that can be read .*: fetch or write it again\.$"):
+        small.load_video_model("t2v", tmp_path)
+
+
+# Starting from other weights
+
+
+def test_image_to_video_starts_from_text_to_video(tmp_path):
+    torch.manual_seed(0)
+    model = small.VideoModel(tiny().unet)
+    small.save_weights(tmp_path / "t2v.safetensors", model, {})
+    torch.manual_seed(1)
+    other = small.VideoModel(tiny("i2v").unet)
+    start_from(other, tmp_path / "t2v.safetensors")
+    for name, value in model.state_dict().items():
+        mine = other.state_dict()[name]
+        narrow = mine[:, : value.shape[1]] if mine.shape != value.shape else mine
+        torch.testing.assert_close(narrow, value, atol=1e-3, rtol=1e-3)
+        assert mine.shape == value.shape or mine[:, value.shape[1] :].abs().max() == 0
+
+
+def test_weights_of_another_kind_or_size_are_refused_and_nothing_is_copied(tmp_path):
+    model = small.VideoModel(tiny().unet)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wide = small.VideoModel(replace(tiny().unet, model_channels=64))
+    save_file(wide.state_dict(), tmp_path / "wide.safetensors")
+    save_file({"foreign": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for stem, says in (
+        ("wide", "start from weights of the same width"),
+        ("foreign", "has none of this model's weights"),
+        ("text", "is no .safetensors file"),
+        ("missing", "There are no weights"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            start_from(model, tmp_path / f"{stem}.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# What is shipped
+
+
+def test_the_shipped_files_are_small_and_have_cards():
+    shipped = {path.stem for path in WEIGHTS.glob("*.safetensors")}
+    assert shipped == {"autoencoder", "judge", "t2v", "i2v"}
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 8_000_000
+    for name in shipped:
+        card = small.read_card(name)
+        assert card["command"].startswith("python -m vdmlib.train") and card["log"], name
+        assert json.loads(small.weights.card_text(card)) == card
+
+
+def test_the_shipped_autoencoder_and_classifier_are_as_good_as_their_cards_say():
+    clips = data.MovingDigits("test", "all", seed=5).batch(range(40))
+    with torch.no_grad():
+        assert psnr(small.load_autoencoder()(clips.video).clamp(-1, 1), clips.video) > 32
+        right = judge.right_answers(small.load_classifier(), clips.video, clips.prompts)
+    assert right["digit"].float().mean() > 0.85
