@@ -18,7 +18,7 @@ from vdmlib.released.checkpoints import load_release, load_unet, unet_from_video
 from vdmlib.released.files import CheckpointError
 from vdmlib.released.names import UNET, checkpoint_names, released_names
 from vdmlib.released.releases import skeleton
-from vdmlib.released.synthetic import synthetic_weights, write
+from vdmlib.released.synthetic import SyntheticWeights, tiny_checkpoint, write
 
 CONFIG = tiny_config(model_channels=32, head_channels=8)
 KINDS = ["t2v", "i2v"]
@@ -46,18 +46,21 @@ def assert_same_network(net: UNet3D, dtype: torch.dtype = torch.float32):
         assert torch.equal(value.to(dtype), loaded), name
 
 
+def tiny_weights(kind: str = "t2v") -> dict[str, Tensor]:
+    return dict(SyntheticWeights(Release.tiny(kind)))
+
+
 # What loads
 
 
 @pytest.fixture(scope="module")
 def release_files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("releases")
-    return {kind: write(folder / f"{kind}.ckpt", synthetic_weights(Release.tiny(kind))) for kind in KINDS}
+    return {kind: tiny_checkpoint(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_weight_of_a_release_arrives_at_its_place(kind, release_files):
-    stored = synthetic_weights(Release.tiny(kind))
+    stored = SyntheticWeights(Release.tiny(kind))
     networks, release = load_release(release_files[kind], kind)
     assert release == Release.tiny(kind)  # Found out from names and sizes.
     for network, names in checkpoint_names(networks).items():
@@ -123,7 +126,7 @@ def test_a_loaded_network_computes_and_trains_without_touching_the_file(tmp_path
 
 
 def test_schedule_buffers_and_unused_weights_may_be_absent(tmp_path):
-    whole = synthetic_weights(Release.tiny())
+    whole = tiny_weights()
     fewer = {n: w for n, w in whole.items() if n not in ("scale_arr", "betas") and "text_projection" not in n}
     assert len(fewer) == len(whole) - 3
     load_release(write(tmp_path / "model.safetensors", fewer), "t2v")
@@ -166,7 +169,7 @@ def test_known_wrappers_of_a_u_net_are_taken_off(wrapping, content):
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_known_wrappers_of_a_release_are_taken_off(wrapping, tmp_path):
-    content = synthetic_weights(Release.tiny())
+    content = tiny_weights()
     torch.save(WRAPPINGS[wrapping](content), tmp_path / "model.ckpt")
     networks, _ = load_release(tmp_path / "model.ckpt", "t2v", verify=False)
     assert torch.equal(networks.unet.conv_out.weight, content[UNET + "out.2.weight"])
@@ -286,7 +289,7 @@ WRONG_RELEASES = {
     "whole numbers": (lambda w: w | {NAME: w[NAME].long()}, rf"1 without floating point numbers: {NAME}"),
     "a sparse weight": (lambda w: w | {NAME: w[NAME].to_sparse()}, rf"1 without floating point numbers: {NAME}"),
     "no numbers": (lambda w: w | {NAME: w[NAME].to("meta")}, rf"1 without floating point numbers: {NAME}"),
-    "the other kind": (lambda w: synthetic_weights(Release.tiny("i2v")), "look like kind 'i2v', so pass that"),
+    "the other kind": (lambda w: tiny_weights("i2v"), "look like kind 'i2v', so pass that"),
     "the U-Net alone": (lambda w: {n: v for n, v in w.items() if n.startswith(UNET)}, "missing"),
 }
 
@@ -294,7 +297,7 @@ WRONG_RELEASES = {
 @pytest.mark.parametrize("case", WRONG_RELEASES)
 def test_a_release_that_does_not_fit(case, tmp_path):
     make, expected = WRONG_RELEASES[case]
-    path = write(tmp_path / "model.ckpt", make(synthetic_weights(Release.tiny())))
+    path = write(tmp_path / "model.ckpt", make(tiny_weights()))
     with pytest.raises(CheckpointError, match=expected) as caught:
         load_release(path, "t2v", Release.tiny())
     one_sentence(caught.value)

@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vdmlib import Release, UNet3D, UNet3DConfig
+from vdmlib import UNet3D, UNet3DConfig
 from vdmlib.released.checkpoints import load_release
 from vdmlib.released.files import CheckpointError, find_checkpoint, opened, read_checkpoint
-from vdmlib.released.synthetic import synthetic_weights, write
+from vdmlib.released.synthetic import tiny_checkpoint
 
 WEIGHTS = {f"layer.{i}.weight": torch.full((50, 100), float(i)) for i in range(20)}
 FILES = {"a.ckpt": "zip", "a.pt": "zip", "b.pt": "before PyTorch 1.6", "a.safetensors": "safetensors",
@@ -135,7 +135,7 @@ def test_damaged_safetensors_header(tmp_path, position):
 
 
 def test_damage_inside_the_weights_is_found_by_checksums(tmp_path):
-    path = write(tmp_path / "model.ckpt", synthetic_weights(Release.tiny()))
+    path = tiny_checkpoint(tmp_path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)

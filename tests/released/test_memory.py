@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu_check import allocated_peak
+from instruments import allocated_peak
 
 import vdmlib
 from vdmlib.released.estimate import TensorLedger, peak_bytes

@@ -15,7 +15,7 @@ from vdmlib import MemoryOptions, Release, VideoCrafterPipeline, media
 from vdmlib.released import encoders, pipeline
 from vdmlib.released.memory import lend, lend_by_block, unet_blocks
 from vdmlib.released.releases import build_networks
-from vdmlib.released.synthetic import synthetic_weights, write
+from vdmlib.released.synthetic import tiny_checkpoint
 
 PICTURE = torch.linspace(-1, 1, 3 * 40 * 50).reshape(3, 40, 50)
 KINDS = ["t2v", "i2v"]
@@ -23,8 +23,7 @@ KINDS = ["t2v", "i2v"]
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {kind: write(folder / f"{kind}.ckpt", synthetic_weights(Release.tiny(kind))) for kind in KINDS}
+    return {kind: tiny_checkpoint(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
 
 
 @cache

@@ -6,7 +6,7 @@ import torch
 
 import vdmlib
 from vdmlib.released.releases import build_networks
-from vdmlib.released.synthetic import synthetic_weights, write
+from vdmlib.released.synthetic import tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -102,7 +102,7 @@ def test_call(case, pipes, monkeypatch):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("inputs") / "model.ckpt", synthetic_weights(vdmlib.Release.tiny()))
+    return tiny_checkpoint(tmp_path_factory.mktemp("inputs"))
 
 
 LOADS = {

@@ -1,6 +1,5 @@
 """``python -m vdmlib.sample``, and the self-check of a GPU machine at tiny size on the CPU."""
 
-import json
 import os
 import re
 import subprocess
@@ -8,14 +7,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import gpu_check
 import pytest
 import torch
 from PIL import Image
 
-from vdmlib import Release, sample, small
-from vdmlib.released.releases import RELEASES
-from vdmlib.released.synthetic import synthetic_weights, write
+from vdmlib import sample, small
+from vdmlib.released.synthetic import tiny_checkpoint
 from vdmlib.small import data
 
 ROOT = Path(__file__).parents[2]
@@ -23,18 +20,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("command line")
-    return {kind: write(folder / f"{kind}.ckpt", synthetic_weights(Release.tiny(kind))) for kind in ("t2v", "i2v")}
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setitem(RELEASES, "t2v", (Release.tiny("t2v"),))
-    monkeypatch.setitem(RELEASES, "i2v", (Release.tiny("i2v"),))
+    return {kind: tiny_checkpoint(tmp_path_factory.mktemp(kind), kind) for kind in ("t2v", "i2v")}
 
 
 @pytest.mark.parametrize("kind", ["t2v", "i2v"])
-def test_checkpoint_to_file(kind, checkpoints, tiny, tmp_path, capsys):
+def test_checkpoint_to_file(kind, checkpoints, tmp_path, capsys):
     output = tmp_path / "video.gif"
     command = ["a cat", "--checkpoint", str(checkpoints[kind]), "--kind", kind, "--device", "cpu", "--steps", "2"]
     command += ["--guidance-in-turn", "--decode-frames", "1", "--sliced-attention", "--offload", "blocks"]
@@ -105,7 +95,7 @@ def test_the_small_model_samples_as_its_card_says(monkeypatch, tmp_path):
         (["--checkpoint", "missing.ckpt", "--decode-frames", "0"], "decode_frames is 0"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_no_traceback(changes, expected, tiny, tmp_path, monkeypatch, capsys):
+def test_what_goes_wrong_is_one_line_and_no_traceback(changes, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         sample.main(["a cat", "--device", "cpu", *changes])
@@ -184,28 +174,3 @@ def test_help_comes_without_the_heavy_packages():
     check = "import sys, vdmlib.sample; print(vdmlib.sample.parser().format_help())"
     check += "; sys.exit('diffusers' in sys.modules or 'open_clip' in sys.modules)"
     assert "--guidance-scale" in run("-c", check)
-
-
-def test_gpu_check_runs_the_same_path_at_tiny_size(tmp_path):
-    printed = run("tools/measure/gpu_check.py", "--device=cpu", "--steps=2", f"--json={tmp_path / 'check.json'}")
-    results = json.loads((tmp_path / "check.json").read_text())
-    assert results["passed"] is True and f"all {len(results['checks'])} checks passed" in printed
-    assert results["model"] == "tiny" and results["device"].startswith("CPU")
-    assert [row["file"] for row in results["loading"]] == [".safetensors", ".ckpt"]
-    rows = {row["options"]: row for row in results["rows"]}
-    assert len(rows) == 6
-    for name, row in rows.items():
-        assert name in printed
-        assert {f"{name}: finite, and the same video", f"{name}: the estimate fits"} < results["checks"].keys()
-        assert row["seconds per step"] > 0 and row["estimate / measured"] == pytest.approx(1, abs=0.15)
-        assert row["difference"] < 1e-2
-    assert 0 < results["half against float32"]["difference"] < results["half against float32"]["allowed"]
-    assert results["compile"]["graphs"] == 1 and results["compile"]["difference"] < 1e-4
-
-
-def test_gpu_check_fails_where_something_is_wrong(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--device", "cpu", "--stages", "precision"])
-    monkeypatch.setattr(gpu_check.Machine, "sample", lambda *_, **__: torch.zeros(1, 4, 3, 8, 8))
-    with pytest.raises(SystemExit) as stopped:
-        gpu_check.main()
-    assert stopped.value.code == 1 and "FAILED: half precision is close to float32" in capsys.readouterr().out

@@ -7,26 +7,13 @@ Weights are random: time and memory do not depend on them.
 """
 
 import argparse
-import contextlib
 import json
-import statistics
-import time
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-import vdmlib
-from vdmlib.devices import channels_last_weights, compile_network
-from vdmlib.released.memory import FASTEST, slice_layers
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    named = [n for n, v in vars(vdmlib.UNet3DConfig).items() if isinstance(v, classmethod) and n != "from_videocrafter"]
-    parser.add_argument("--config", default="small", choices=named, help="a named configuration (default: small)")
+    parser.add_argument("--config", default="small", help="of UNet3DConfig: tiny, small, videocrafter2, ...")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--height", type=int, default=24, help="of the latents: pixels / 8")
     parser.add_argument("--width", type=int, default=32, help="of the latents: pixels / 8")
@@ -46,62 +33,62 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-class PeakMemory(contextlib.AbstractContextManager):
-    """Bytes in use above those at the start: the allocator's count on a GPU, resident pages on a CPU (Linux)."""
+if __name__ == "__main__":
+    parse()  # What follows takes seconds: help and misspelt options are answered before.
 
-    def __init__(self, device: torch.device):
-        self.device, self.bytes = device, None
+import torch
+from instruments import PeakMemory, StepTimer, median_time
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-    def __enter__(self):
+import vdmlib
+from vdmlib.devices import channels_last_weights, choose_device, compile_network
+from vdmlib.released.memory import FASTEST, slice_layers
+
+Numbers = dict[str, object]
+
+
+class Case:
+    """A network and its input, as the arguments ask for them."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        torch.manual_seed(0)
+        self.device, self.dtype = choose_device(arguments.device), getattr(torch, arguments.dtype)
+        self.config = named_config(arguments.config)
+        with self.device:
+            self.net = vdmlib.UNet3D(self.config).to(self.dtype).eval()
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.uniform_(-0.05, 0.05)
+        slice_layers(self.net, FASTEST, self.device)
         if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._start = torch.cuda.memory_allocated(self.device)
-        else:
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")  # Resets the high-water mark of resident memory.
-            self._start = _resident("VmRSS")
-        return self
+            channels_last_weights(self.net)
+        b, f, h, w = arguments.batch, arguments.frames, arguments.height, arguments.width
+        self.x = torch.randn(b, f, self.config.in_channels, h, w, device=self.device, dtype=self.dtype)
+        self.timesteps = torch.full((b,), 500, device=self.device)
+        context = torch.randn(b, context_tokens(self.config), self.config.context_channels, device=self.device)
+        self.context = context.to(self.dtype)
 
-    def __exit__(self, *_):
-        if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._start
-        elif self._start is not None:
-            self.bytes = _resident("VmHWM") - self._start
+    def run(self) -> Tensor:
+        return self.net(self.x, self.timesteps, context=self.context)
 
+    @torch.no_grad()
+    def forward(self) -> Tensor:
+        return self.run()
 
-def _resident(field: str) -> int | None:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1]) * 1024
-    return None
+    def backward(self) -> None:
+        self.run().float().square().mean().backward()
 
 
-def median_time(run: Callable[[], object], repeat: int, device: torch.device) -> float:
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def named_config(name: str) -> vdmlib.UNet3DConfig:
+    named = [n for n, v in vars(vdmlib.UNet3DConfig).items() if isinstance(v, classmethod) and n != "from_videocrafter"]
+    if name not in named:
+        raise SystemExit(f"--config is {name!r}: use one of {', '.join(named)}.")
+    return getattr(vdmlib.UNet3DConfig, name)()
 
 
-class StepTimer:
-    """A callback for a sampler; afterwards ``seconds`` is the median time from one step to the next."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.stamps = device, []
-
-    def __call__(self, step: vdmlib.SamplingStep) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.stamps.append(time.perf_counter())
-
-    @property
-    def seconds(self) -> float:
-        return statistics.median(b - a for a, b in pairwise(self.stamps))
+def context_tokens(config: vdmlib.UNet3DConfig) -> int:
+    return config.text_tokens + 16 * config.image_attention
 
 
 def machine_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
@@ -138,29 +125,25 @@ def flops_of_forward(
     return {"convolution": convolution, "matrix product": sum(by_operator.values()) - convolution}
 
 
-def context_tokens(config: vdmlib.UNet3DConfig) -> int:
-    return config.text_tokens + 16 * config.image_attention
-
-
-def sampling(
-    net: vdmlib.UNet3D, x: torch.Tensor, context: torch.Tensor, steps: int, limits: dict[str, float]
-) -> dict[str, float]:
+def sampling(case: Case, steps: int, limits: dict[str, float]) -> Numbers:
     """DDIM steps with guidance, both halves in one batch: time, speed, and how far that is from the machine's."""
-    b, f, _, h, w = x.shape
-    timer, channels = StepTimer(x.device), net.config.out_channels
-    noise, concat = x[:, :, :channels], x[:, :, channels:] if net.config.in_channels > channels else None
+    b, f, _, h, w = case.x.shape
+    timer, channels = StepTimer(case.device), case.config.out_channels
+    noise = case.x[:, :, :channels]
+    concat = case.x[:, :, channels:] if case.config.in_channels > channels else None
 
     def run(steps: int, callback=None):
         vdmlib.sample_ddim(
-            net, vdmlib.NoiseSchedule.videocrafter2(), noise, context=context, uncond_context=torch.zeros_like(context),
-            guidance_scale=12.0, steps=steps, callback=callback, progress=False, concat=concat,
+            case.net, vdmlib.NoiseSchedule.videocrafter2(), noise, context=case.context,
+            uncond_context=torch.zeros_like(case.context), guidance_scale=12.0, steps=steps, callback=callback,
+            progress=False, concat=concat,
         )  # fmt: skip
 
-    if x.device.type == "cuda":
+    if case.device.type == "cuda":
         run(1)  # Kernels are chosen and loaded here.
-    with PeakMemory(x.device) as peak:
+    with PeakMemory(case.device) as peak:
         run(steps, timer)
-    flops = sum(flops_of_forward(net.config, f, h, w, 2 * b, cached=True).values())
+    flops = sum(flops_of_forward(case.config, f, h, w, 2 * b, cached=True).values())
     speed = flops / timer.seconds
     return {
         "FLOP of a sampling step with guidance": flops,
@@ -171,97 +154,77 @@ def sampling(
     }
 
 
-def main():
-    arguments = parse()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    config = getattr(vdmlib.UNet3DConfig, arguments.config)()
-    with device:
-        net = vdmlib.UNet3D(config).to(dtype).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.uniform_(-0.05, 0.05)
-    slice_layers(net, FASTEST, device)
-    if device.type == "cuda":
-        channels_last_weights(net)
+def compiled(case: Case, repeat: int, seconds: float) -> Numbers:
+    """A forward pass as ``torch.compile`` translates it, against the ``seconds`` that it takes without."""
+    compile_network(case.net)
+    first = median_time(case.forward, 1, case.device)
+    with PeakMemory(case.device) as peak:
+        later = median_time(case.forward, repeat, case.device)
+    return {
+        "first forward pass with torch.compile (s)": first,
+        "forward pass with torch.compile (s)": later,
+        "gain of torch.compile": seconds / later,
+        "torch.compile peak above the weights (bytes)": peak.bytes,
+    }
 
-    shape = (arguments.batch, arguments.frames, config.in_channels, arguments.height, arguments.width)
-    x = torch.randn(shape, device=device, dtype=dtype)
-    timesteps = torch.full((arguments.batch,), 500, device=device)
-    context = torch.randn(arguments.batch, context_tokens(config), config.context_channels, device=device, dtype=dtype)
 
-    parameters = sum(p.numel() for p in net.parameters())
-    flops = flops_of_forward(config, arguments.frames, arguments.height, arguments.width, arguments.batch)
-    limits = machine_limits(device, dtype)
-    bound = sum(flops[kind] / limits[kind] for kind in flops)
+def measure(arguments: argparse.Namespace) -> Numbers:
+    case = Case(arguments)
+    b, f, _, h, w = case.x.shape
+    flops, limits = flops_of_forward(case.config, f, h, w, b), machine_limits(case.device, case.dtype)
+    on_gpu = case.device.type == "cuda"
+    with PeakMemory(case.device) as peak:
+        case.forward()
+    seconds = median_time(case.forward, arguments.repeat, case.device)
     results = {
         "configuration": arguments.config,
-        "input": shape,
+        "input": tuple(case.x.shape),
         "dtype": arguments.dtype,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(case.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
-        "parameters": parameters,
-        "weights (bytes)": sum(p.nbytes for p in net.parameters()),
+        "parameters": sum(p.numel() for p in case.net.parameters()),
+        "weights (bytes)": sum(p.nbytes for p in case.net.parameters()),
         "FLOP of a forward pass": sum(flops.values()),
         "machine: matrix product (FLOP/s)": limits["matrix product"],
         "machine: convolution (FLOP/s)": limits["convolution"],
-        "forward pass, if only those counted (s)": bound,
+        "forward pass, if only those counted (s)": sum(flops[kind] / limits[kind] for kind in flops),
+        "forward peak above the weights (bytes)": peak.bytes,
+        "forward pass (s)": seconds,
+        "forward pass (FLOP/s)": sum(flops.values()) / seconds,
     }
-
-    def forward():
-        with torch.no_grad():
-            return net(x, timesteps, context=context)
-
-    def backward():
-        net(x, timesteps, context=context).float().square().mean().backward()
-
-    with PeakMemory(device) as peak:
-        forward()
-    results["forward peak above the weights (bytes)"] = peak.bytes
-    seconds = median_time(forward, arguments.repeat, device)
-    results["forward pass (s)"] = seconds
-    results["forward pass (FLOP/s)"] = sum(flops.values()) / seconds
-
     if arguments.sampling:
-        results |= sampling(net, x, context, arguments.steps, limits)
-
+        results |= sampling(case, arguments.steps, limits)
     if arguments.backward:
-        with PeakMemory(device) as peak:
-            backward()
+        with PeakMemory(case.device) as peak:
+            case.backward()
         results["backward peak above the weights (bytes)"] = peak.bytes
-        results["forward and backward pass (s)"] = median_time(backward, arguments.repeat, device)
-
+        results["forward and backward pass (s)"] = median_time(case.backward, arguments.repeat, case.device)
     if arguments.compile:
-        compile_network(net)
-        results["first forward pass with torch.compile (s)"] = median_time(forward, 1, device)
-        with PeakMemory(device) as peak:
-            compiled = median_time(forward, arguments.repeat, device)
-        results["forward pass with torch.compile (s)"] = compiled
-        results["gain of torch.compile"] = seconds / compiled
-        results["torch.compile peak above the weights (bytes)"] = peak.bytes
-
-    for name, value in results.items():
-        print(f"{name:48} {_readable(name, value)}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        results |= compiled(case, arguments.repeat, seconds)
+    return results
 
 
-def _readable(name: str, value) -> str:
+UNITS = {"bytes": (2**30, "GiB"), "FLOP/s": (1e12, "TFLOP/s"), "FLOP": (1e12, "TFLOP"), "(s)": (1, "s")}
+
+
+def readable(name: str, value: object) -> str:
     if value is None:
         return "not known on this system"
-    if "bytes" in name:
-        return f"{value / 2**30:.3f} GiB"
-    if "FLOP/s" in name:
-        return f"{value / 1e12:.3f} TFLOP/s"
-    if "FLOP" in name:
-        return f"{value / 1e12:.3f} TFLOP"
-    if "(s)" in name:
-        return f"{value:.3f} s"
+    for sign, (unit, word) in UNITS.items():
+        if sign in name:
+            return f"{value / unit:.3f} {word}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    results = measure(arguments)
+    for name, value in results.items():
+        print(f"{name:48} {readable(name, value)}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-"""Checkpoint files with exactly the names and shapes of the released ones, and numbers drawn at random."""
+"""Checkpoint files like the released ones, of random numbers, for where nobody downloads gigabytes (chapter 11).
+
+    path = tiny_checkpoint("somewhere", "t2v")                # a few megabytes, in a moment
+    pipe = vdmlib.VideoCrafterPipeline.from_checkpoint(path, "t2v")
+
+Such a model goes through all the code that a released one goes through, and shows coloured noise.
+"""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -9,8 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checks import check_choice
 from .names import SCHEDULE, checkpoint_names, unused_names
-from .releases import Release, skeleton
+from .releases import RELEASES, Kind, Release, skeleton
+
+_APART = 31  # Numbers between the beginnings of two tensors in the row that all are cut from.
 
 
 class SyntheticWeights(Mapping[str, Tensor]):
@@ -20,6 +29,8 @@ class SyntheticWeights(Mapping[str, Tensor]):
     a loaded weight with the one asked for again shows whether it arrived where it belongs.
 
     Args:
+        release: whose names and shapes.
+        seed: of the row of numbers.
         shared: leave the numbers as they are, so that all tensors share one memory and a file of a full-size model has
             200 MB; else they are scaled by the number of inputs, which keeps activations of order one.
     """
@@ -28,17 +39,17 @@ class SyntheticWeights(Mapping[str, Tensor]):
         self.seed, self.shared = seed, shared
         self.shapes = dict(pair for names in checkpoint_names(skeleton(release)).values() for pair in names.values())
         self.shapes |= unused_names(release) | dict.fromkeys(sorted(SCHEDULE), (1000,)) | {"scale_arr": (1400,)}
-        self._starts = {name: 31 * i for i, name in enumerate(self.shapes)}
+        self._starts = {name: _APART * i for i, name in enumerate(self.shapes)}
 
     @cached_property
     def _row(self) -> Tensor:
         longest = max(torch.Size(shape).numel() for shape in self.shapes.values())
-        row = torch.randn(longest + 31 * len(self), generator=torch.Generator().manual_seed(self.seed))
+        row = torch.randn(longest + _APART * len(self), generator=torch.Generator().manual_seed(self.seed))
         return row.mul_(0.02) if self.shared else row
 
     @cached_property
     def _around_one(self) -> Tensor:
-        return 1 + 0.1 * self._row[: 62 * len(self)]
+        return 1 + 0.1 * self._row[: 2 * _APART * len(self)]
 
     def __getitem__(self, name: str) -> Tensor:
         shape, start = torch.Size(self.shapes[name]), self._starts[name]
@@ -56,13 +67,22 @@ class SyntheticWeights(Mapping[str, Tensor]):
         return len(self.shapes)
 
 
-def synthetic_weights(release: Release, seed: int = 0) -> dict[str, Tensor]:
-    """All tensors of a :class:`SyntheticWeights`."""
-    return dict(SyntheticWeights(release, seed))
+def tiny_checkpoint(folder: str | Path, kind: Kind = "t2v", seed: int = 0) -> Path:
+    """Write a tiny model, ``Release.tiny(kind)``, as ``model.ckpt`` into a folder that is there; returns the path.
+
+    ``from_checkpoint`` recognises it by its names and sizes, as it does with the released ones.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown kind; no such folder.
+    """
+    check_choice("kind", kind, RELEASES)
+    return write(Path(folder) / "model.ckpt", SyntheticWeights(Release.tiny(kind), seed))
 
 
 def write(path: Path, weights: Mapping[str, Any]) -> Path:
     """As the released files are, nested under ``state_dict``; or as ``.safetensors``, where the path ends so."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent}: create it first, or write somewhere else.")
     if path.suffix == ".safetensors":
         save_file(dict(weights), path)
     else:
