@@ -14,9 +14,8 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import execute_notebooks
 
 INSTRUCTIONS = {
     # Before 2013, and what PyTorch does on a processor that it does not know.
@@ -26,14 +25,9 @@ INSTRUCTIONS = {
         "MKL_CBWR": "COMPATIBLE",
         "OPENBLAS_CORETYPE": "Nehalem",
     },
-    # Most laptops, Colab, and every AMD processor before 2022.
-    "avx2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_CBWR": "AVX2",
-        "OPENBLAS_CORETYPE": "Haswell",
-    },
-    "own": {},  # Whatever this processor has.
+    "avx2": execute_notebooks.INSTRUCTIONS,  # Most laptops, Colab, and every AMD processor before 2022.
+    # Whatever this processor has.
+    "own": {"MKL_CBWR": "AUTO"},
 }
 THREADS = (1, 2)
 PROCESSORS = {
@@ -51,10 +45,10 @@ def run(processor: str, what: tuple[str, ...]) -> tuple[bool, str]:
     threads = int(PROCESSORS[processor]["OMP_NUM_THREADS"])
     side_by_side = ("-n", "2", "--dist", "loadscope") if threads == 1 else ()
     command = [sys.executable, "-m", "pytest", "-q", "--durations=0", *side_by_side, *what]
-    inherited = {name: value for name, value in os.environ.items() if name not in PROCESSORS["sse41-1"]}
+    inherited = {name: value for name, value in os.environ.items() if name not in INSTRUCTIONS["avx2"]}
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=execute_notebooks.ROOT,
         env=inherited | PROCESSORS[processor],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
