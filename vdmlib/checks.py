@@ -14,6 +14,11 @@ from torch import Tensor
 # Numbers and names
 
 
+def shown(value: Any) -> str:
+    """A value as it stands in a sentence: in one line, and not longer than one reads."""
+    return " ".join(repr(value).split())[:60]
+
+
 def check_number(
     name: str, value: Any, least: int | float | None = None, most: int | float | None = None, whole: bool = False
 ) -> None:
@@ -22,7 +27,7 @@ def check_number(
         return
     kind = "a whole number" if whole else "a number" if least is not None else "a finite number"
     bounds = [f"{word} {bound}" for word, bound in (("from", least), ("to", most)) if bound is not None]
-    raise ValueError(f"{name} is {value!r:.60}: use {' '.join([kind, *bounds])}.")
+    raise ValueError(f"{name} is {shown(value)}: use {' '.join([kind, *bounds])}.")
 
 
 def _is_number(value: Any, whole: bool) -> bool:
@@ -44,13 +49,13 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> Non
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """One of a few words."""
     if value not in (choices := list(choices)):
-        raise ValueError(f"{name} is {value!r:.60}, but must be one of {', '.join(choices)}.")
+        raise ValueError(f"{name} is {shown(value)}, but must be one of {', '.join(choices)}.")
 
 
 def check_bool(name: str, value: Any) -> None:
     """``True`` or ``False``, and nothing that merely counts as one of them."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r:.60}: use True or False.")
+        raise ValueError(f"{name} is {shown(value)}: use True or False.")
 
 
 def check_released_settings(params: Any, known: Iterable[str]) -> None:
@@ -130,7 +135,7 @@ def unfitting_steps(steps: Any, levels: int, reason: str) -> ValueError:
     """The error that names every number of steps that fits."""
     fitting = [str(number) for number in range(1, levels) if levels % number == 0]
     cure = f"use one of {', '.join(fitting)}, or a list of levels" if fitting else "use a longer schedule"
-    return ValueError(f"steps is {steps!r:.60}, but {reason}: {cure}.")
+    return ValueError(f"steps is {shown(steps)}, but {reason}: {cure}.")
 
 
 def check_levels(levels: Any, total: int) -> list[int]:
@@ -140,7 +145,7 @@ def check_levels(levels: Any, total: int) -> list[int]:
     except TypeError:
         found = []
     if not found or any(isinstance(level, bool) for level in found):
-        raise ValueError(f"steps is {levels!r:.60}: use a number of steps, or a list of levels, whole numbers.")
+        raise ValueError(f"steps is {shown(levels)}: use a number of steps, or a list of levels, whole numbers.")
     if not 0 <= min(found) <= max(found) < total:
         raise ValueError(
             f"steps lists levels from {min(found)} to {max(found)}, but the schedule has levels 0 ... {total - 1}: "
@@ -148,7 +153,7 @@ def check_levels(levels: Any, total: int) -> list[int]:
         )
     rising = sorted(set(found))
     if found not in (rising, rising[::-1]):
-        raise ValueError(f"steps is {found!r:.60}: list each level once, all rising or all falling.")
+        raise ValueError(f"steps is {shown(found)}: list each level once, all rising or all falling.")
     return rising
 
 
@@ -223,10 +228,20 @@ def check_guidance(context: Tensor | None, uncond_context: Tensor | None, guidan
         )
 
 
-def check_streams(streams: int, videos: int) -> None:
-    """A stream of random numbers for each video."""
-    if streams != videos:
-        raise ValueError(f"{streams} generators were given for {videos} videos: pass one, or one for each video.")
+def check_shape(shape: Any) -> None:
+    """Sizes of all axes, that of the videos first."""
+    if not isinstance(shape, list | tuple) or not shape or not all(_is_number(n, whole=True) and n > 0 for n in shape):
+        raise ValueError(f"shape is {shown(shape)}: pass whole numbers from 1, (videos, frames, channels, ...).")
+
+
+def check_streams(generator: Any, videos: int) -> None:
+    """A stream of random numbers for all videos, or one for each; ``None`` for torch's own."""
+    streams = list(generator) if isinstance(generator, list | tuple) else [generator]
+    for stream in streams:
+        if not isinstance(stream, torch.Generator) and generator is not None:
+            raise TypeError(f"generator is {shown(stream)}: pass a torch.Generator, or one for each video.")
+    if isinstance(generator, list | tuple) and len(streams) != videos:
+        raise ValueError(f"{len(streams)} generators were given for {videos} videos: pass one, or one for each video.")
 
 
 def _without_channels(video: Tensor) -> tuple[int, ...]:
@@ -236,9 +251,9 @@ def _without_channels(video: Tensor) -> tuple[int, ...]:
 def check_prompts(prompts: Any, negative_prompt: Any) -> None:
     """One string for each video, and one for all of them."""
     if not isinstance(prompts, list) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise TypeError(f"prompt is {prompts!r:.60}: pass a string, or a list with one string for each video.")
+        raise TypeError(f"prompt is {shown(prompts)}: pass a string, or a list with one string for each video.")
     if not isinstance(negative_prompt, str):
-        raise TypeError(f"negative_prompt is {negative_prompt!r:.60}: pass one string for all videos.")
+        raise TypeError(f"negative_prompt is {shown(negative_prompt)}: pass one string for all videos.")
 
 
 def check_first_frames(pictures: int | None, prompts: int, wanted: bool) -> None:
@@ -270,7 +285,7 @@ def check_pixels(name: str, pixels: Tensor) -> None:
     """Pixels in −1 ... 1, give or take rounding; warns of what looks like fractions in 0 ... 1."""
     if not pixels.is_floating_point():
         raise unfitting_pixels(name, f"is {pixels.dtype}", BYTES)
-    low, high = (float(value) for value in pixels.detach().aminmax())
+    low, high = (float(value) for value in pixels.detach().float().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise unfitting_pixels(name, "holds numbers that are not finite", "see what made them")
     found = f"runs from {low:.3g} to {high:.3g}"

@@ -147,6 +147,9 @@ class NoiseSchedule:
 
     def with_scale(self, last: float, first: float = 1.0, steps: int = 400) -> "NoiseSchedule":
         """The same noise; the signal's scale falls from ``first`` to ``last`` over ``steps`` levels, then stays."""
+        check_number("last", last)
+        check_number("first", first)
+        check_number("steps", steps, 1, whole=True)
         falling = torch.linspace(first, last, steps, dtype=torch.float64)
         flat = torch.full((max(len(self) - steps, 0),), last, dtype=torch.float64)
         return replace(self, scale=torch.cat([falling, flat])[: len(self)])

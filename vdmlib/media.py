@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checks import check_number, check_pixels
+from .checks import check_number, check_pixels, check_tensor
 
 FORMS = (
     "a path, a PIL picture, the bytes of a file, an array of bytes (h, w, 3), a tensor (3, h, w), or a list of these"
@@ -143,6 +143,7 @@ def _from_pillow(source: Any, name: str, pillow: ModuleType) -> np.ndarray:
 
 def centre_square(picture: Float[Tensor, "... h w"]) -> Float[Tensor, "... side side"]:
     """The largest square in the middle of a picture."""
+    check_tensor("picture", picture)
     h, w = picture.shape[-2:]
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
@@ -154,6 +155,7 @@ def centre_square(picture: Float[Tensor, "... h w"]) -> Float[Tensor, "... side 
 
 def to_bytes(pixels: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
     """Pixels in −1 ... 1 as bytes, rounded to the nearest."""
+    check_tensor("pixels", pixels)
     return ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -218,6 +220,8 @@ def check_output(path: str | Path) -> Path:
         ValueError, OSError: for another ending, a folder that is not there, a folder in place of a file, or a place
             where nothing may be written; ImportError for a package that is missing.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is a {type(path).__name__}: pass the name of a .mp4 or .gif file.")
     path = Path(path).expanduser()
     if os.path.isdir(path):  # Unlike path.is_dir(), also of names that no file can have.
         raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'video.gif'}.")

@@ -11,7 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .checks import check_levels, check_number, check_sampling, check_streams, check_visible, unfitting_steps
+from .checks import (
+    check_levels,
+    check_number,
+    check_sampling,
+    check_shape,
+    check_streams,
+    check_visible,
+    unfitting_steps,
+)
 from .diffusion import NoiseSchedule
 
 
@@ -193,6 +201,7 @@ def sample_ddim(  # noqa: PLR0913, the documented entry point
     """
     plan = ddim_steps(schedule, steps, eta)
     check_sampling(noise, context, uncond_context, guidance_scale, fps, concat, step_noise, len(plan))
+    check_streams(generator, len(noise))
     denoise = Guided(net, context, uncond_context, guidance_scale, fps, concat, guidance_in_one_batch)
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
     for i, step in enumerate(tqdm(plan, desc="DDIM", disable=not progress)):
@@ -217,6 +226,7 @@ def noise_streams(seed: int | None, videos: int) -> list[torch.Generator]:
     if seed is None:
         seed = torch.Generator().seed() % 2**62
     check_number("seed", seed, 0, 2**63 - 1, whole=True)
+    check_number("videos", videos, 1, whole=True)
     return [torch.Generator().manual_seed(int(seed) + i) for i in range(videos)]
 
 
@@ -229,9 +239,10 @@ def draw_noise(
 
     Drawn where the generator lives, then brought to the device and dtype of ``like`` (by default float32 on the CPU).
     """
+    check_shape(shape)
+    check_streams(generator, shape[0])
     like = torch.empty(0) if like is None else like
     if isinstance(generator, Sequence):
-        check_streams(len(generator), shape[0])
         return torch.cat([draw_noise((1, *shape[1:]), stream, like) for stream in generator])
     device = like.device if generator is None else generator.device
     return torch.randn(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

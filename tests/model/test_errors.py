@@ -188,6 +188,10 @@ BAD = {
         lambda vdmlib: vdmlib.NoiseSchedule.linear(5).with_scale(0.0, steps=2),
         ValueError, "scale runs from 0", "above 0",
     ),
+    "scale_in_words": (lambda _: vdmlib.NoiseSchedule.linear().with_scale("half"), ValueError, "last is 'half'"),
+    "scale_over_no_levels": (
+        lambda _: vdmlib.NoiseSchedule.linear().with_scale(0.7, steps=0), ValueError, "steps is 0", "from 1",
+    ),
     "released_schedule_of_unknown_kind": (released_schedule(beta_schedule="sqrt"), ValueError, "'sqrt'", "linear"),
     "released_schedule_no_mapping": (
         schedule("from_videocrafter", ["linear"]), TypeError, "list", "model.params of a YAML file",
@@ -280,6 +284,12 @@ BAD = {
     "streams_for_other_videos": (
         sample(eta=1.0, generator=[torch.Generator()]), ValueError, "1 generators", "2 videos",
     ),
+    "streams_in_words": (sample(eta=1.0, generator="lucky"), TypeError, "generator is 'lucky'", "torch.Generator"),
+    "streams_of_numbers": (sample(generator=[1, 2]), TypeError, "generator is 1", "one for each video"),
+    "streams_for_no_video": (lambda vdmlib: vdmlib.sampling.noise_streams(1, 0), ValueError, "videos is 0", "from 1"),
+    "noise_of_no_shape": (lambda vdmlib: vdmlib.sampling.draw_noise(5), ValueError, "shape is 5", "(videos, frames"),
+    "noise_for_no_video": (lambda vdmlib: vdmlib.sampling.draw_noise((0, 3)), ValueError, "shape is (0, 3)", "from 1"),
+    "eta_an_array_of_several_lines": (sample(eta=torch.zeros(2, 2)), ValueError, "eta is tensor([[0., 0.], [0., 0.]])"),
     "stream_below_zero": (lambda vdmlib: vdmlib.sampling.noise_streams(-1, 2), ValueError, "seed is -1", "from 0"),
     "noise_predicted_where_there_is_no_signal": (
         lambda vdmlib: vdmlib.sampling.ddim_steps(

@@ -173,6 +173,13 @@ def test_the_middle_square(shape):
     assert torch.equal(square[..., 0, 0], picture[..., cut[0], cut[1]])
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_helpers_take_tensors():
+    for helper, name in ((media.centre_square, "picture"), (media.to_bytes, "pixels")):
+        with pytest.raises(TypeError, match=f"{name} is of type ndarray, but must be a tensor"):
+            helper(PIXELS)
+
+
 # Videos
 
 
@@ -253,6 +260,7 @@ SAVES = {
     "a name that is too long": (VIDEO, dict(path="v" * 300 + ".gif"), PermissionError, "cannot be written: choose"),
     "a name that no file can have": (VIDEO, dict(path="v\0.gif"), PermissionError, "cannot be written: choose"),
     "where nobody may write": (VIDEO, dict(path="/proc/video.gif"), PermissionError, "cannot be written: choose"),
+    "no name": (VIDEO, dict(path=5), TypeError, r"path is a int: pass the name of a \.mp4 or \.gif file"),
     "two videos": (torch.zeros(2, 4, 3, 16, 16), dict(), ValueError, r"pick it with \[i\]"),
     "an array": (VIDEO.numpy(), dict(), TypeError, "frames is a ndarray: pass a tensor"),
     "no frames": (torch.zeros(0, 3, 16, 16), dict(), ValueError, r"shape \(0, 3, 16, 16\)"),
