@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..attention import FeedForward
+from ..attention import WIDE_ELEMENTS, Attention, FeedForward
 from ..devices import dtype_name
 from ..unet3d import UNet3D
 
@@ -69,17 +69,18 @@ FASTEST = MemoryOptions()
 
 # Two frames of 40 × 64 latents: enough to keep a GPU busy with attention.
 SLICE_TOKENS = 2 * 40 * 64
-# A CPU is fastest with the few thousand tokens of FeedForward.CHUNK_ELEMENTS; a GPU would have too little to do.
-GPU_CHUNK_ELEMENTS = 2**26
+# A CPU is fastest with the few thousand tokens of WIDE_ELEMENTS; a GPU would have too little to do.
+GPU_WIDE_ELEMENTS = 2**26
 
 
 def slice_layers(net: UNet3D, options: MemoryOptions, device: torch.device) -> None:
     """Let attention and feed-forward layers take as much at a time as options and device want."""
-    net.slice_attention(SLICE_TOKENS if options.sliced_attention else None)
-    small = options.sliced_attention or device.type == "cpu"
+    wide = WIDE_ELEMENTS if options.sliced_attention or device.type == "cpu" else GPU_WIDE_ELEMENTS
     for module in net.modules():
-        if isinstance(module, FeedForward):
-            module.CHUNK_ELEMENTS = FeedForward.CHUNK_ELEMENTS if small else GPU_CHUNK_ELEMENTS
+        if isinstance(module, Attention):
+            module.tokens_at_once = SLICE_TOKENS if options.sliced_attention else None
+        elif isinstance(module, FeedForward):
+            module.tokens_at_once = max(1, wide // module.widen.out_features)
 
 
 @contextmanager
