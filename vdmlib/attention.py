@@ -13,9 +13,6 @@ from .checks import check_image_tokens
 from .inference import ContextCache, KeysValues, in_chunks
 from .temporal import per_frame, per_video, zero_module
 
-# So many hidden activations of a feed-forward layer stay in a processor's cache.
-WIDE_ELEMENTS = 2**22
-
 
 def attend(
     q: Float[Tensor, "b heads n d"],
@@ -31,10 +28,10 @@ def attend(
     if len(k) < len(q):  # They ask as one long sequence, so that nothing has to be repeated.
         shared = rearrange(q, "(v r) heads n d -> v heads (r n) d", v=len(k))
         return rearrange(attend(shared, k, v), "v heads (r n) d -> (v r) heads n d", n=q.shape[2])
-    few = max(q.shape[2], k.shape[2]) <= 32 and not causal
-    if few and q.device.type == "cpu" and q.dtype != torch.float16:
-        # For a handful of frames two small products beat the fused kernel, which works in blocks far longer than such
-        # a sequence. Not in float16, which could not hold the products before they are scaled.
+    short = max(q.shape[2], k.shape[2]) <= 32 and not causal
+    if short and q.device.type == "cpu" and q.dtype != torch.float16:
+        # Two small products beat the fused kernel, which works in blocks far longer than such a sequence. Not in
+        # float16, which could not hold the products before they are scaled.
         return (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
@@ -50,8 +47,8 @@ class Attention(nn.Module):
         heads, head_channels: number of heads and their width.
 
     Attributes:
-        tokens_at_once: self-attention takes whole rows of at most about so many tokens at a time, in less memory;
-            ``None`` for all.
+        tokens_at_once: self-attention takes whole rows of at most about so many tokens at a time, without gradients:
+            the same in less memory. ``None``: as many as is fastest.
     """
 
     tokens_at_once: int | None = None
@@ -94,8 +91,7 @@ class Attention(nn.Module):
         later one; a context has no order, so there it changes nothing.
         """
         if context is None:
-            at_once = None if self.tokens_at_once is None else max(1, self.tokens_at_once // x.shape[1])
-            return in_chunks(lambda rows: self.attend_to(rows, self.keys_values(rows), causal), x, at_once)
+            return in_chunks(lambda x: self.attend_to(x, self.keys_values(x), causal), x, self.tokens_at_once)
         keys_values = context.get(self) if isinstance(context, ContextCache) else self.keys_values(context)
         return self.attend_to(x, keys_values)
 
@@ -220,16 +216,17 @@ class FeedForward(nn.Module):
     """A linear layer to four times the channels, GELU, and back; by default gated (GEGLU, Shazeer 2020).
 
     Attributes:
-        tokens_at_once: so many tokens pass at a time when nothing is recorded for a backward pass. By default the wide
-            activations then stay in the processor's cache, and the peak memory of the whole network drops.
+        tokens_at_once: so many tokens pass at a time, without gradients: the same in less memory, since nothing else
+            in the network is as wide. ``None``: as many as is fastest.
     """
+
+    tokens_at_once: int | None = None
 
     def __init__(self, channels: int, multiplier: int = 4, gated: bool = True):
         super().__init__()
         self.gated = gated
         self.widen = nn.Linear(channels, channels * multiplier * (2 if gated else 1))
         self.narrow = nn.Linear(channels * multiplier, channels)
-        self.tokens_at_once = max(1, WIDE_ELEMENTS // self.widen.out_features)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         tokens = in_chunks(self.each_token, rearrange(x, "b n c -> (b n) c"), self.tokens_at_once)

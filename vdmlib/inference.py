@@ -9,6 +9,11 @@ from torch import Tensor
 
 KeysValues = tuple[Tensor, ...]
 
+# On a CPU so many tokens at a time pass fastest, if their rows are short (the frames of a video): what is computed of
+# them on the way stays in its cache. Long rows (the pixels of a picture) are work enough one by one.
+CPU_TOKENS = 1024
+CPU_ROW = 32
+
 
 @runtime_checkable
 class AsksContext(Protocol):
@@ -36,18 +41,23 @@ class ContextCache:
 
 
 def in_chunks(
-    layer: Callable[[Tensor], Tensor], rows: Float[Tensor, "n ..."], at_once: int | None
-) -> Float[Tensor, "n ..."]:
-    """``layer(rows)`` for a layer that looks at one row at a time, so many rows at once: the same in less memory.
+    layer: Callable[[Tensor], Tensor], x: Float[Tensor, "rows ... c"], tokens_at_once: int | None = None
+) -> Float[Tensor, "rows ... c2"]:
+    """``layer(x)`` for a layer that looks at one row of tokens at a time: the same in less memory.
 
-    All at once where ``at_once`` is ``None``, and while gradients are recorded, which keeps every activation anyway.
+    Takes whole rows of about ``tokens_at_once`` tokens together; ``None`` stands for as many as is fastest. While
+    gradients are recorded, which keeps every activation anyway, all rows are taken at once.
     """
-    if at_once is None or len(rows) <= at_once or torch.is_grad_enabled():
-        return layer(rows)
+    row = x.shape[1:-1].numel()
+    if tokens_at_once is None:
+        tokens_at_once = CPU_TOKENS if x.device.type == "cpu" and row <= CPU_ROW else len(x) * row
+    at_once = max(1, tokens_at_once // row)
+    if len(x) <= at_once or torch.is_grad_enabled():
+        return layer(x)
     out = None
-    for start in range(0, len(rows), at_once):
-        result = layer(rows[start : start + at_once])
-        out = result.new_empty(len(rows), *result.shape[1:]) if out is None else out
+    for start in range(0, len(x), at_once):
+        result = layer(x[start : start + at_once])
+        out = result.new_empty(len(x), *result.shape[1:]) if out is None else out
         out[start : start + at_once] = result
         del result  # Or it would still be there while the next one is made.
     return out

@@ -78,18 +78,29 @@ def test_text_and_image_attention_add_up(scale):
     torch.testing.assert_close(layer(x, context), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_chunks_are_the_whole():
-    rows, calls = noise(10, 4), []
+@pytest.mark.parametrize(
+    "shape, tokens_at_once, expected",
+    [
+        ((10, 4), 10, [10]),
+        ((10, 4), 4, [4, 4, 2]),
+        ((10, 4), 1, [1] * 10),
+        ((10, 3, 4), 7, [2] * 5),
+        ((10, 3, 4), 1, [1] * 10),
+        ((2500, 4), None, [1024, 1024, 452]),
+        ((150, 16, 4), None, [64, 64, 22]),
+        ((300, 64, 4), None, [300]),
+    ],
+)
+def test_chunks_are_the_whole(shape, tokens_at_once, expected):
+    x, rows = noise(*shape), []
 
     def layer(chunk: torch.Tensor) -> torch.Tensor:
-        calls.append(len(chunk))
-        return torch.cat([chunk, 2 * chunk], dim=1).double()
+        rows.append(len(chunk))
+        return torch.cat([chunk, 2 * chunk], dim=-1).double()
 
     with torch.no_grad():
-        for at_once, expected in ((None, [10]), (10, [10]), (4, [4, 4, 2]), (1, [1] * 10)):
-            calls.clear()
-            assert torch.equal(in_chunks(layer, rows, at_once), layer(rows))
-            assert calls[:-1] == expected
-    calls.clear()
-    in_chunks(layer, rows.requires_grad_(), 4).sum().backward()
-    assert calls == [10] and torch.equal(rows.grad, torch.full((10, 4), 3.0))
+        assert torch.equal(in_chunks(layer, x, tokens_at_once), layer(x))
+    assert rows == [*expected, len(x)]
+    rows.clear()
+    in_chunks(layer, x.requires_grad_(), tokens_at_once).sum().backward()
+    assert rows == [len(x)] and torch.equal(x.grad, torch.full(shape, 3.0)), "all at once for gradients"
