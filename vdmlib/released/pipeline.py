@@ -25,7 +25,6 @@ from ..checks import check_first_frames, check_number, check_prompts, check_side
 from ..devices import channels_last_weights, choose_device, choose_dtype, compile_network, dtype_name
 from ..media import read_pictures
 from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
-from ..unet3d import UNet3D
 from .checkpoints import find_checkpoint, load_release
 from .encoders import decode_latents, encode_text, prepare_image, tokenizer
 from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
