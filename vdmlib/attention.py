@@ -63,17 +63,21 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(inner, channels)
 
     def split_heads(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b heads n d"]:
+        """A few channels of each token for every head."""
         return rearrange(tokens, "b n (heads d) -> b heads n d", heads=self.heads)
 
     def join_heads(self, tokens: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b n c"]:
+        """All channels of a token side by side again."""
         return rearrange(tokens, "b heads n d -> b n (heads d)")
 
     def keys_values(self, context: Float[Tensor, "b m c"]) -> KeysValues:
+        """Keys and values of tokens that are asked, (b, heads, m, d) each."""
         return self.split_heads(self.to_k(context)), self.split_heads(self.to_v(context))
 
     def attend_to(
         self, x: Float[Tensor, "b n c"], keys_values: KeysValues, causal: bool = False
     ) -> Float[Tensor, "b n c"]:
+        """What the tokens ``x`` get from these keys and values."""
         k, v = keys_values
         q = self.split_heads(self.to_q(x))
         return self.to_out(self.join_heads(attend(q, k, v, causal)))
@@ -109,6 +113,7 @@ class RelativePosition(nn.Module):
         nn.init.xavier_uniform_(self.table)
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "{queries} {keys} d"]:
+        """The vectors between so many queries and keys, counted from the first of each."""
         positions = torch.arange(max(queries, keys), device=self.table.device)
         distance = positions[None, :keys] - positions[:queries, None]
         return self.table[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]
@@ -138,6 +143,7 @@ class RelativeAttention(Attention):
     def attend_to(
         self, x: Float[Tensor, "b n c"], keys_values: KeysValues, causal: bool = False
     ) -> Float[Tensor, "b n c"]:
+        """What the tokens ``x`` get from these keys and values, and from how far away they are."""
         q = self.split_heads(self.to_q(x)) * self.head_channels**-0.5
         k, v = (repeat(t, "v ... -> (v r) ...", r=len(q) // len(t)) for t in keys_values)
         n, m = q.shape[2], k.shape[2]
@@ -189,10 +195,12 @@ class DualCrossAttention(Attention):
         self.text_tokens, self.tokens_per_frame = image.text_tokens, image.per_frame
         self.to_k_image = nn.Linear(self.to_k.in_features, self.to_k.out_features, bias=False)
         self.to_v_image = nn.Linear(self.to_v.in_features, self.to_v.out_features, bias=False)
-        self.image_scale = image.scale
-        self.image_gate = nn.Parameter(torch.zeros(())) if image.scale == "learned" else None
+        learned = image.scale == "learned"
+        self.image_scale = None if learned else float(image.scale)
+        self.image_gate = nn.Parameter(torch.zeros(())) if learned else None
 
     def keys_values(self, context: Float[Tensor, "b m c"]) -> KeysValues:
+        """Keys and values of the text tokens, then keys and values of the image tokens."""
         check_image_tokens(context, self.text_tokens)
         text, image = context[:, : self.text_tokens], context[:, self.text_tokens :]
         k_image, v_image = self.split_heads(self.to_k_image(image)), self.split_heads(self.to_v_image(image))
@@ -201,15 +209,21 @@ class DualCrossAttention(Attention):
     def attend_to(
         self, x: Float[Tensor, "b n c"], keys_values: KeysValues, causal: bool = False
     ) -> Float[Tensor, "b n c"]:
+        """What the tokens ``x`` get from the text, and from the image."""
         k, v, k_image, v_image = keys_values
-        if self.tokens_per_frame and k_image.shape[2] == self.tokens_per_frame * (frames := len(x) // len(k_image)):
-            k_image, v_image = (
-                rearrange(t, "v heads (f m) d -> (v f) heads m d", f=frames) for t in (k_image, v_image)
-            )
         q = self.split_heads(self.to_q(x))
-        scale = self.image_scale if self.image_gate is None else 1 + self.image_gate.tanh()
-        out = attend(q, k, v) + scale * attend(q, k_image, v_image)
-        return self.to_out(self.join_heads(out))
+        from_text = attend(q, k, v)
+        from_image = attend(q, *self._for_each_frame(k_image, v_image, rows=len(x)))
+        return self.to_out(self.join_heads(from_text + self._scale() * from_image))
+
+    def _scale(self) -> float | Tensor:
+        return self.image_scale if self.image_gate is None else 1 + self.image_gate.tanh()
+
+    def _for_each_frame(self, k: Tensor, v: Tensor, rows: int) -> KeysValues:
+        frames = rows // len(k)
+        if self.tokens_per_frame is None or k.shape[2] != frames * self.tokens_per_frame:
+            return k, v  # Every frame attends to all image tokens.
+        return tuple(rearrange(t, "v heads (f m) d -> (v f) heads m d", f=frames) for t in (k, v))
 
 
 class FeedForward(nn.Module):
@@ -233,6 +247,7 @@ class FeedForward(nn.Module):
         return rearrange(tokens, "(b n) c -> b n c", b=len(x))
 
     def each_token(self, tokens: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """The layer itself: no token looks at another."""
         hidden = self.widen(tokens)
         if self.gated:
             value, gate = hidden.chunk(2, dim=-1)
