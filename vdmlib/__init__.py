@@ -4,11 +4,19 @@ Every video is ``(batch, frames, channels, height, width)``, written ``b f c h w
 """
 
 from . import small
-from .attention import Attention, ContextCache, FeedForward, SpatialTransformer, TemporalTransformer
+from .attention import (
+    Attention,
+    DualCrossAttention,
+    FeedForward,
+    RelativeAttention,
+    SpatialTransformer,
+    TemporalTransformer,
+)
 from .conditioning import ImageProjection, Resampler
 from .configuration import UNet3DConfig
 from .diffusion import NoiseSchedule
 from .embeddings import TimestepFPSEmbedding, sinusoidal_embedding
+from .inference import ContextCache
 from .media import save_video
 from .released import checkpoints
 from .released.estimate import estimate_memory
@@ -17,8 +25,9 @@ from .released.pipeline import VideoCrafterPipeline
 from .released.releases import Release
 from .resnet import Downsample, ResBlock, Upsample
 from .sampling import SamplingStep, sample_ddim
+from .shapes import dimension_table
 from .temporal import TemporalConvBlock
-from .unet3d import UNet3D, dimension_table
+from .unet3d import UNet3D
 
 # The pages of the book ask for it: raise the second number whenever a name changes that a page uses.
 __version__ = "0.2.0"
@@ -27,10 +36,12 @@ __all__ = [
     "Attention",
     "ContextCache",
     "Downsample",
+    "DualCrossAttention",
     "FeedForward",
     "ImageProjection",
     "MemoryOptions",
     "NoiseSchedule",
+    "RelativeAttention",
     "Release",
     "ResBlock",
     "Resampler",

@@ -6,10 +6,14 @@ keeps its latents near a normal distribution, here BatchNorm without parameters 
 average and one in variance, and a little noise on the latents, in training, makes the decoder forgiving.
 """
 
+from itertools import pairwise
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .checks import check_halvings
 
 
 class ResidualBlock(nn.Module):
@@ -43,30 +47,26 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.latent_channels, self.latent_noise = latent_channels, latent_noise
         self.factor = 2 ** len(channels)
-        encoder: list[nn.Module] = []
-        for before, after in zip((3, *channels), channels, strict=False):
-            encoder += [nn.SiLU()] * bool(encoder)
-            encoder += [nn.Conv2d(before, after, 4, stride=2, padding=1)]
+        encoder: list[nn.Module] = [nn.Conv2d(3, channels[0], 4, stride=2, padding=1)]
+        for before, after in pairwise(channels):
+            encoder += [nn.SiLU(), nn.Conv2d(before, after, 4, stride=2, padding=1)]
         encoder += [ResidualBlock(channels[-1]), nn.Conv2d(channels[-1], latent_channels, 1)]
         self.encoder = nn.Sequential(*encoder)
         self.latent_norm = nn.BatchNorm2d(latent_channels, affine=False, momentum=0.02)
 
         decoder: list[nn.Module] = [nn.Conv2d(latent_channels, channels[-1], 3, padding=1)]
         decoder += [ResidualBlock(channels[-1]), ResidualBlock(channels[-1])]
-        for before, after in zip(reversed(channels), (*reversed(channels[:-1]), 3), strict=True):
-            decoder += [nn.SiLU()] + [ResidualBlock(before)] * (before != channels[-1])
+        for i, (before, after) in enumerate(pairwise((*reversed(channels), 3))):
+            decoder.append(nn.SiLU())
+            if i > 0:
+                decoder.append(ResidualBlock(before))
             # Each pixel becomes 2 × 2 pixels: four sets of channels, then spread out.
             decoder += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2)]
         self.decoder = nn.Sequential(*decoder)
 
     def encode(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f c h2 w2"]:
         """Frames in [−1, 1] to latents of mean zero and variance one, an eighth as high and wide."""
-        h, w = video.shape[-2:]
-        if h % self.factor or w % self.factor:
-            raise ValueError(
-                f"The frames are {h} × {w}, but are halved {self.factor.bit_length() - 1} times: make height and "
-                f"width multiples of {self.factor}."
-            )
+        check_halvings("frames", *video.shape[-2:], self.factor.bit_length() - 1)
         latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
         return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
 

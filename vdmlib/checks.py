@@ -58,20 +58,196 @@ def check_bool(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {shown(value)}: use True or False.")
 
 
-def check_released_settings(params: Any, known: Iterable[str]) -> None:
-    """The ``model.params`` of a released configuration, with no setting that would be dropped without a word."""
+def check_released_settings(
+    params: Any, known: Iterable[str], needed: Iterable[str] = (), of: str = "model.params"
+) -> None:
+    """Settings of a released configuration: all that is needed, and nothing that would be dropped without a word."""
     if not isinstance(params, Mapping):
-        raise TypeError(
-            f"params is of type {type(params).__name__}, but must be a mapping: pass model.params of a YAML file."
-        )
+        raise TypeError(f"params is of type {type(params).__name__}, but must be a mapping: pass {of} of a YAML file.")
+    if missing := [name for name in needed if name not in params]:
+        raise ValueError(f"The settings lack {', '.join(map(repr, missing)):.150}: pass {of} whole.")
     known = set(known)
     if unknown := [str(name) for name, value in params.items() if value is not None and name not in known]:
         raise ValueError(
-            f"Unknown settings {', '.join(unknown):.150}: pass model.params of a YAML file of VideoCrafter or "
-            f"DynamiCrafter, without what this library cannot follow."
+            f"Unknown settings {', '.join(unknown):.150}: pass {of} of a YAML file of VideoCrafter or DynamiCrafter, "
+            f"without what this library cannot follow."
         )
     if params.get("use_scale") and params.get("use_dynamic_rescale"):
         raise ValueError("use_scale and use_dynamic_rescale are both on, but rescale the same signal: leave one out.")
+    if (dims := params.get("dims", 2)) != 2:
+        raise ValueError(f"dims is {dims!r}, but only networks with convolutions over pictures are known: use dims=2.")
+
+
+# U-Nets
+
+
+def check_widths(widths: tuple[int, ...], groups: int) -> None:
+    """Channels of each level that can be split into so many groups."""
+    if not widths or any(width % groups or width < groups for width in widths):
+        raise ValueError(
+            f"widths is {widths}, but GroupNorm makes {groups} groups: give every level a multiple of {groups} "
+            f"channels."
+        )
+
+
+def check_halvings(what: str, height: int, width: int, halvings: int) -> None:
+    """Height and width that can be halved so often."""
+    multiple = 2**halvings
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"The {what} are {height} × {width}, but they are halved {halvings} times: make height and width "
+            f"multiples of {multiple}."
+        )
+
+
+def check_pictures(x: Tensor, channels: int, halvings: int) -> None:
+    """(batch, channels, height, width)."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but this network needs (batch, {channels}, height, width): pass a batch "
+            f"of pictures with {channels} channel(s)."
+        )
+    check_halvings("pictures", *x.shape[-2:], halvings)
+
+
+def check_noise_level(noise_level: Tensor, x: Tensor) -> None:
+    """One number for each picture."""
+    if noise_level.shape != x.shape[:1]:
+        raise ValueError(
+            f"noise_level has shape {tuple(noise_level.shape)}, but x has {len(x)} pictures: pass one number for "
+            f"each, shape ({len(x)},)."
+        )
+
+
+def check_latents(x: Any, channels: int, halvings: int, dtype: torch.dtype) -> None:
+    """(batch, frames, channels, height, width)."""
+    check_tensor("x", x, dtype)
+    if x.ndim != 5 or x.shape[2] != channels:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but this network needs (batch, frames, {channels}, height, width): the "
+            f"frames come before the channels."
+        )
+    if not x.numel():
+        raise ValueError(f"x has shape {tuple(x.shape)}, which is empty: pass at least one video of one frame.")
+    check_halvings("latents", *x.shape[-2:], halvings)
+
+
+def check_timesteps(timesteps: Any, videos: int, frames: int) -> None:
+    """One number for each video, or for each frame of each video."""
+    check_tensor("timesteps", timesteps)
+    if timesteps.shape not in ((videos,), (videos, frames)):
+        raise ValueError(
+            f"timesteps has shape {tuple(timesteps.shape)}, but needs one for each video, ({videos},), or one for "
+            f"each frame, ({videos}, {frames})."
+        )
+
+
+def check_fps(fps: Any, videos: int) -> None:
+    """Frames per second: one number above 0, or a tensor with one for all or for each video."""
+    if not isinstance(fps, Tensor) and not (isinstance(fps, Real) and fps > 0):
+        raise ValueError(f"fps is {fps!r}, but must be a number above 0, or a tensor with one for each video.")
+    if isinstance(fps, Tensor) and fps.shape not in ((), (videos,)):
+        raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({videos},).")
+
+
+def check_context(tokens: Any, channels: int | None, dtype: torch.dtype, videos: int | None = None) -> None:
+    """(videos, tokens, channels), for a network with a context."""
+    if channels is None:
+        raise ValueError("A context was given, but this network has none (context_channels=None): leave it out.")
+    if tokens is None:
+        raise ValueError(
+            f"context is missing: pass the text tokens, (batch, tokens, {channels}); for an unconditional sample, "
+            f"those of the empty prompt."
+        )
+    check_tensor("context", tokens, dtype)
+    fits = tokens.ndim == 3 and tokens.shape[1] > 0 and tokens.shape[2] == channels
+    if not fits or videos not in (None, len(tokens)):
+        raise ValueError(
+            f"context has shape {tuple(tokens.shape)}, but this network needs ({videos or 'batch'}, tokens, "
+            f"{channels}): one row of tokens for each video."
+        )
+
+
+def check_image_tokens(context: Tensor, text_tokens: int) -> None:
+    """Image tokens after the text tokens."""
+    given = context.shape[1]
+    if given <= text_tokens:
+        raise ValueError(
+            f"context has {given} tokens, but {text_tokens} text tokens and image tokens after them are needed: "
+            f"concatenate both, (batch, {text_tokens} + image tokens, channels)."
+        )
+
+
+# Configurations of the 3D U-Net
+
+
+def check_temporal_convolution(value: Any) -> None:
+    """``True``, ``False`` or ``"spatial"``."""
+    if not isinstance(value, bool) and value != "spatial":
+        raise ValueError(f"temporal_convolution is {value!r}, but must be True, False or 'spatial'.")
+
+
+def check_probability(name: str, value: Any) -> None:
+    """A number from 0 to below 1."""
+    if not (isinstance(value, Real) and 0 <= value < 1):
+        raise ValueError(f"{name} is {value!r}, but must be a probability below 1.")
+
+
+def check_level_channels(model_channels: int, multipliers: Any) -> None:
+    """Channels that GroupNorm can split, and a multiplier for each level."""
+    if model_channels % 32:
+        raise ValueError(f"model_channels is {model_channels}, but GroupNorm makes 32 groups: choose a multiple of 32.")
+    if not (_are_counts(multipliers) and multipliers):
+        raise ValueError(
+            f"channel_multipliers is {multipliers!r}, but must be a tuple with a whole number of at least 1 for each "
+            f"level."
+        )
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, tuple) and all(isinstance(value, int) and value > 0 for value in values)
+
+
+def check_heads(head_channels: int | None, heads: int | None, widths: list[int]) -> None:
+    """Either the width or the number of the heads, and one that divides the channels of every level."""
+    if (head_channels is None) == (heads is None):
+        raise ValueError(
+            f"head_channels is {head_channels} and heads is {heads}, but one decides the other: set one of them, and "
+            f"the other to None."
+        )
+    for channels in widths:
+        if channels % (head_channels or heads):
+            given = f"heads of {head_channels} channels" if head_channels else f"{heads} heads"
+            raise ValueError(f"A level of {channels} channels cannot be split into {given}: choose a divisor.")
+
+
+def check_attention_factors(factors: Any) -> None:
+    """Powers of two."""
+    if not (_are_counts(factors) and all(factor.bit_count() == 1 for factor in factors)):
+        raise ValueError(
+            f"attention_factors is {factors!r}, but the levels reduce the picture by 1, 2, 4, ...: name some of these, "
+            f"in a tuple."
+        )
+
+
+def check_context_settings(config: Any) -> None:
+    """What asks a context has one, and what asks image tokens is there."""
+    if not (isinstance(config.image_scale, Real) or config.image_scale == "learned"):
+        raise ValueError(f"image_scale is {config.image_scale!r}, but must be a number or 'learned'.")
+    if config.context_channels is None and (config.image_attention or config.temporal_cross_attention):
+        raise ValueError(
+            "image_attention and temporal_cross_attention ask a context, but context_channels is None: give the width "
+            "of its tokens."
+        )
+    if config.temporal_image_attention and not (config.image_attention and config.temporal_cross_attention):
+        raise ValueError(
+            "temporal_image_attention also needs image_attention and temporal_cross_attention: set all three."
+        )
+    if config.temporal_image_attention and config.relative_positions:
+        raise ValueError(
+            "temporal_image_attention and relative_positions are both set, but dual cross-attention has no positions: "
+            "leave one out."
+        )
 
 
 # Noise schedules
@@ -198,10 +374,8 @@ def check_sampling(
         raise ValueError(
             f"context has shape {tuple(context.shape)}, but the noise {tuple(noise.shape)}: make the batches equal."
         )
-    if isinstance(fps, Tensor) and fps.shape not in ((), noise.shape[:1]):
-        raise ValueError(
-            f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({len(noise)},)."
-        )
+    if fps is not None:
+        check_fps(fps, len(noise))
     if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
         raise ValueError(
             f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."

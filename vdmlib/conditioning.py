@@ -1,11 +1,10 @@
 """What the network is told besides noise level and frame rate: image tokens (chapters 4 and 7)."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from .attention import attend
 
 
 class ImageProjection(nn.Module):
@@ -40,7 +39,7 @@ class PerceiverAttention(nn.Module):
         image, queries = self.norm_image(image), self.norm_queries(queries)
         k, v = self.to_kv(torch.cat([image, queries], dim=1)).chunk(2, dim=-1)
         q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (self.to_q(queries), k, v))
-        return self.to_out(rearrange(attend(q, k, v), "b h n d -> b n (h d)"))
+        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 
 class Resampler(nn.Module):

@@ -1,8 +1,63 @@
 """Which 3D U-Net: every option of the released family, and the released networks by name (chapter 8)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .checks import (
+    check_attention_factors,
+    check_bool,
+    check_context_settings,
+    check_heads,
+    check_level_channels,
+    check_number,
+    check_probability,
+    check_released_settings,
+    check_temporal_convolution,
+)
+
+NEEDED = object()  # In place of a default: the released code has none.
+UNSET = -1  # The released code's word for a number of heads, or of their channels, that is not given.
+
+# Parameters of the released ``UNetModel`` that mean one field here: their name, the field, and their default.
+RELEASED: dict[str, tuple[str, Any]] = {
+    "in_channels": ("in_channels", NEEDED),
+    "out_channels": ("out_channels", NEEDED),
+    "model_channels": ("model_channels", NEEDED),
+    "channel_mult": ("channel_multipliers", (1, 2, 4, 8)),
+    "num_res_blocks": ("res_blocks", NEEDED),
+    "attention_resolutions": ("attention_factors", NEEDED),
+    "num_head_channels": ("head_channels", UNSET),
+    "num_heads": ("heads", UNSET),
+    "context_dim": ("context_channels", None),
+    "transformer_depth": ("spatial_depth", 1),
+    "temporal_conv": ("temporal_convolution", False),
+    "temporal_attention": ("temporal_attention", True),
+    "temporal_transformer_depth": ("temporal_depth", 1),
+    "addition_attention": ("initial_temporal_attention", False),
+    "use_relative_position": ("relative_positions", True),
+    "temporal_length": ("temporal_length", None),
+    "use_causal_attention": ("causal_attention", False),
+    "fps_cond": ("use_fps", False),
+    "default_fs": ("default_fps", 16),
+    "use_image_attention": ("image_attention", False),
+    "use_scale_shift_norm": ("scale_shift_norm", False),
+    "resblock_updown": ("resample_in_res_blocks", False),
+    "conv_resample": ("convolutional_resampling", True),
+    "dropout": ("dropout", 0.0),
+    "use_linear": ("linear_projections", False),
+    "use_checkpoint": ("activation_checkpointing", False),
+}
+# Those that change what another one means, or nothing here.
+RELEASED_BESIDES: dict[str, Any] = {
+    "tempspatial_aware": False,
+    "temporal_selfatt_only": True,
+    "fs_condition": False,
+    "image_cross_attention": False,
+    "image_cross_attention_scale_learnable": False,
+    "dims": 2,
+    "use_fp16": False,  # Here the dtype is chosen when the weights are loaded.
+}
 
 
 @dataclass(frozen=True)
@@ -18,104 +73,89 @@ class UNet3DConfig:
             middle always has them.
         head_channels: width of an attention head; if ``None``, every level has ``heads`` heads instead.
         context_channels: width of the context tokens; ``None`` for a network without context.
-        spatial_depth, temporal_depth: transformer blocks in each spatial and temporal transformer.
+        spatial_depth: transformer blocks in each spatial transformer.
         temporal_convolution: temporal convolutions in every ResNet block; ``"spatial"`` for kernels that span pixels.
+        temporal_dropout: in the temporal convolutions, in training.
         temporal_attention: temporal transformers after the spatial ones.
+        temporal_depth: transformer blocks in each temporal transformer.
         temporal_cross_attention: their second attention asks the context. (The article says so; the released models
             leave it off and attend over time twice.)
         initial_temporal_attention: one more temporal transformer right after the first convolution.
         relative_positions: learned relative positions in the temporal transformers (VideoCrafter1 T2V).
         temporal_length: the frames the network was trained on, and the largest relative distance it knows.
         causal_attention: no frame attends to a later one.
-        fps: embed the frame rate.
+        use_fps: embed the frame rate.
         default_fps: what ``fps=None`` means.
         image_attention: dual cross-attention to text and image tokens in the spatial transformers (I2V).
         temporal_image_attention: the same in the temporal transformers, where they ask the context.
-        image_scale, text_tokens, image_tokens_per_frame: see :class:`vdmlib.attention.Attention`.
-        scale_shift_norm, resample_in_res_blocks, convolutional_resampling, dropout: see :class:`vdmlib.ResBlock`.
+        image_scale, text_tokens, image_tokens_per_frame: see :class:`vdmlib.attention.ImageTokens`.
+        scale_shift_norm, dropout: see :class:`vdmlib.ResBlock`.
+        resample_in_res_blocks: ResNet blocks halve and double the picture, instead of single layers.
+        convolutional_resampling: those single layers are convolutions.
         linear_projections: only changes the shapes under the released names (linear layers or 1 × 1 convolutions).
         activation_checkpointing: recompute each block in the backward pass instead of storing its activations.
     """
 
+    # Size
     in_channels: int = 4
     out_channels: int = 4
     model_channels: int = 320
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 4)
     res_blocks: int = 2
+
+    # Attention in space and to the context
     attention_factors: tuple[int, ...] = (1, 2, 4)
     head_channels: int | None = 64
     heads: int | None = None
     context_channels: int | None = 1024
     spatial_depth: int = 1
-    temporal_depth: int = 1
-    temporal_convolution: bool | str = True
+
+    # Time
+    temporal_convolution: bool | Literal["spatial"] = True
+    temporal_dropout: float = 0.1
     temporal_attention: bool = True
+    temporal_depth: int = 1
     temporal_cross_attention: bool = False
     initial_temporal_attention: bool = True
     relative_positions: bool = False
     temporal_length: int = 16
     causal_attention: bool = False
-    fps: bool = True
+
+    # Frame rate
+    use_fps: bool = True
     default_fps: int = 16
+
+    # Image to video
     image_attention: bool = False
     temporal_image_attention: bool = False
-    image_scale: float | str = 1.0
+    image_scale: float | Literal["learned"] = 1.0
     text_tokens: int = 77
     image_tokens_per_frame: int | None = None
+
+    # ResNet blocks and changes of resolution
     scale_shift_norm: bool = False
+    dropout: float = 0.0
     resample_in_res_blocks: bool = False
     convolutional_resampling: bool = True
-    dropout: float = 0.0
+
+    # Files and training
     linear_projections: bool = True
     activation_checkpointing: bool = False
 
     def __post_init__(self):
-        optional = ("head_channels", "heads", "context_channels", "image_tokens_per_frame")
-        counts = ("in_channels", "out_channels", "model_channels", "res_blocks", "spatial_depth", "temporal_depth")
-        for name in (*counts, "temporal_length", "text_tokens", *optional):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value > 0) and not (value is None and name in optional):
-                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least 1.")
-        if self.model_channels % 32:
-            raise ValueError(
-                f"model_channels is {self.model_channels}, but GroupNorm makes 32 groups: choose a multiple of 32."
-            )
-        if not (self.channel_multipliers and all(isinstance(m, int) and m > 0 for m in self.channel_multipliers)):
-            raise ValueError(
-                f"channel_multipliers is {self.channel_multipliers}, but needs a whole number of at least 1 for each "
-                f"level."
-            )
-        if (self.head_channels is None) == (self.heads is None):
-            raise ValueError(
-                f"head_channels is {self.head_channels} and heads is {self.heads}, but one decides the other: set one "
-                f"of them, and the other to None."
-            )
-        for channels in (multiplier * self.model_channels for multiplier in self.channel_multipliers):
-            if channels % (self.head_channels or self.heads):
-                heads = f"heads of {self.head_channels} channels" if self.head_channels else f"{self.heads} heads"
-                raise ValueError(f"A level of {channels} channels cannot be split into {heads}: choose a divisor.")
-        if any(factor not in (2**level for level in range(32)) for factor in self.attention_factors):
-            raise ValueError(
-                f"attention_factors is {self.attention_factors}, but the levels reduce the picture by 1, 2, 4, ...: "
-                f"name some of these."
-            )
-        if self.temporal_convolution not in (True, False, "spatial"):
-            raise ValueError(
-                f"temporal_convolution is {self.temporal_convolution!r}, but must be True, False or 'spatial'."
-            )
-        if not (isinstance(self.image_scale, int | float) or self.image_scale == "learned"):
-            raise ValueError(f"image_scale is {self.image_scale!r}, but must be a number or 'learned'.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, but must be a probability below 1.")
-        if self.context_channels is None and (self.image_attention or self.temporal_cross_attention):
-            raise ValueError(
-                "image_attention and temporal_cross_attention ask a context, but context_channels is None: give the "
-                "width of its tokens."
-            )
-        if self.temporal_image_attention and not (self.image_attention and self.temporal_cross_attention):
-            raise ValueError(
-                "temporal_image_attention also needs image_attention and temporal_cross_attention: set all three."
-            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is bool:
+                check_bool(field.name, value)
+            elif field.type is int or (field.type == int | None and value is not None):
+                check_number(field.name, value, 1, whole=True)
+        check_temporal_convolution(self.temporal_convolution)
+        check_probability("temporal_dropout", self.temporal_dropout)
+        check_probability("dropout", self.dropout)
+        check_level_channels(self.model_channels, self.channel_multipliers)
+        check_heads(self.head_channels, self.heads, [m * self.model_channels for m in self.channel_multipliers])
+        check_attention_factors(self.attention_factors)
+        check_context_settings(self)
 
     @property
     def levels(self) -> int:
@@ -134,7 +174,7 @@ class UNet3DConfig:
     @classmethod
     def videocrafter1_t2v_512(cls) -> "UNet3DConfig":
         """VideoCrafter1, text to video, 320 × 512: relative positions, no temporal convolution, no FPS."""
-        return cls(temporal_convolution=False, relative_positions=True, fps=False)
+        return cls(temporal_convolution=False, relative_positions=True, use_fps=False)
 
     @classmethod
     def videocrafter1_t2v_1024(cls) -> "UNet3DConfig":
@@ -175,60 +215,33 @@ class UNet3DConfig:
 
         Knows VideoCrafter's and DynamiCrafter's parameters; any other raises a ``ValueError`` that names it.
         """
-        if not isinstance(params, Mapping):
-            raise TypeError(
-                f"The parameters are of type {type(params).__name__}, but must be a mapping: pass unet_config.params."
-            )
-        given = dict(params)
-        take = given.pop
-        unset = -1  # The released code's word for "not given".
-        head_channels, heads = take("num_head_channels", unset), take("num_heads", unset)
-        cross = not take("temporal_selfatt_only", True)
-        learned_scale = take("image_cross_attention_scale_learnable", False)
-        # DynamiCrafter has other names for the same things.
-        dynamicrafter = "image_cross_attention" in given
-        image_attention = take("image_cross_attention", False) | take("use_image_attention", False)
-        # A released temporal transformer that asks the context ignores the causal flag.
-        causal = take("use_causal_attention", False) and not cross
-        convolution = take("temporal_conv", False)
-        spatial = take("tempspatial_aware", False)
-        try:
-            config = cls(
-                in_channels=take("in_channels"),
-                out_channels=take("out_channels"),
-                model_channels=take("model_channels"),
-                channel_multipliers=tuple(take("channel_mult", (1, 2, 4, 8))),
-                res_blocks=take("num_res_blocks"),
-                attention_factors=tuple(sorted(take("attention_resolutions"))),
-                head_channels=None if head_channels == unset else head_channels,
-                heads=heads if head_channels == unset else None,
-                context_channels=take("context_dim", None),
-                spatial_depth=take("transformer_depth", 1),
-                temporal_depth=take("temporal_transformer_depth", 1),
-                temporal_convolution="spatial" if convolution and spatial else bool(convolution),
-                temporal_attention=take("temporal_attention", True),
+        needed = [name for name, (_, default) in RELEASED.items() if default is NEEDED]
+        check_released_settings(params, RELEASED.keys() | RELEASED_BESIDES.keys(), needed, "unet_config.params")
+        given = {field: params.get(name, default) for name, (field, default) in RELEASED.items()}
+        besides = {name: params.get(name, default) for name, default in RELEASED_BESIDES.items()}
+
+        cross = not besides["temporal_selfatt_only"]
+        dynamicrafter = "image_cross_attention" in params  # It has other names for the same things.
+        heads_given = given["head_channels"] == UNSET  # Else their width decides.
+        return cls(
+            **given
+            | dict(
+                channel_multipliers=tuple(given["channel_multipliers"]),
+                attention_factors=tuple(sorted(given["attention_factors"])),
+                head_channels=None if heads_given else given["head_channels"],
+                heads=given["heads"] if heads_given else None,
+                temporal_convolution=(
+                    "spatial"
+                    if given["temporal_convolution"] and besides["tempspatial_aware"]
+                    else given["temporal_convolution"]
+                ),
                 temporal_cross_attention=cross,
-                initial_temporal_attention=take("addition_attention", False),
-                relative_positions=take("use_relative_position", True),
-                temporal_length=take("temporal_length", None) or 16,
-                causal_attention=causal,
-                fps=take("fps_cond", False) | take("fs_condition", False),
-                default_fps=take("default_fs", 16),
-                image_attention=bool(image_attention),
-                image_scale="learned" if learned_scale else 1.0,
+                temporal_length=given["temporal_length"] or 16,
+                # A released temporal transformer that asks the context ignores the causal flag.
+                causal_attention=given["causal_attention"] and not cross,
+                use_fps=given["use_fps"] or besides["fs_condition"],
+                image_attention=given["image_attention"] or besides["image_cross_attention"],
+                image_scale="learned" if besides["image_cross_attention_scale_learnable"] else 1.0,
                 image_tokens_per_frame=16 if dynamicrafter else None,
-                scale_shift_norm=take("use_scale_shift_norm", False),
-                resample_in_res_blocks=take("resblock_updown", False),
-                convolutional_resampling=take("conv_resample", True),
-                dropout=take("dropout", 0.0),
-                linear_projections=take("use_linear", False),
-                activation_checkpointing=take("use_checkpoint", False),
             )
-        except KeyError as error:
-            raise ValueError(f"The released U-Net's parameters lack {error}: pass unet_config.params whole.") from None
-        if take("dims", 2) != 2:
-            raise ValueError("dims is not 2, but only networks with convolutions over pictures are known: use dims=2.")
-        take("use_fp16", False)  # Here the dtype is chosen when the weights are loaded.
-        if given:
-            raise ValueError(f"Unknown parameters of a released U-Net: {', '.join(sorted(given))}; remove them.")
-        return config
+        )

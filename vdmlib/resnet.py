@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .temporal import TemporalConvBlock, per_frame
+from .temporal import TemporalConvBlock, per_frame, zero_module
 
 
 class Downsample(nn.Module):
@@ -47,7 +47,7 @@ class ResBlock(nn.Module):
         temporal_convolution: append a :class:`TemporalConvBlock`; ``"spatial"`` for one that also spans pixels.
         scale_shift_norm: the embedding scales and shifts the second norm instead of being added (FiLM).
         resample: halve ("down") or double ("up") the picture, without parameters, before the first convolution.
-        dropout: before the second convolution, in training.
+        dropout, temporal_dropout: before the second convolution, and in the temporal ones, in training.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class ResBlock(nn.Module):
         scale_shift_norm: bool = False,
         resample: Literal["down", "up"] | None = None,
         dropout: float = 0.0,
+        temporal_dropout: float = 0.1,
     ):
         super().__init__()
         out_channels = out_channels or in_channels
@@ -68,33 +69,26 @@ class ResBlock(nn.Module):
         self.embedding_projection = nn.Linear(embedding_channels, out_channels * (2 if scale_shift_norm else 1))
         self.norm_out = nn.GroupNorm(32, out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = zero_module(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if out_channels == in_channels else nn.Conv2d(in_channels, out_channels, 1)
-        self.resample = {
-            None: nn.Identity,
-            "down": lambda: nn.AvgPool2d(2),
-            "up": lambda: nn.Upsample(scale_factor=2),
-        }[resample]()
-        self.temporal = (
-            TemporalConvBlock(out_channels, dropout=0.1, spatial=temporal_convolution == "spatial")
-            if temporal_convolution
-            else nn.Identity()
-        )
+        layers = {"down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2), None: nn.Identity()}
+        self.resample = layers[resample]
+        self.temporal: nn.Module = nn.Identity()
+        if temporal_convolution:
+            spatial = temporal_convolution == "spatial"
+            self.temporal = TemporalConvBlock(out_channels, temporal_dropout, spatial)
 
     def forward(
         self, x: Float[Tensor, "b f c_in h w"], embedding: Float[Tensor, "b f e"]
     ) -> Float[Tensor, "b f c_out h2 w2"]:
         frames = rearrange(x, "b f c h w -> (b f) c h w")
-        hidden = self.resample(F.silu(self.norm_in(frames), inplace=True))
-        hidden = self.conv_in(hidden)
+        hidden = self.conv_in(self.resample(F.silu(self.norm_in(frames))))  # (b f, c_out, h2, w2)
         added = rearrange(self.embedding_projection(F.silu(embedding)), "b f c -> (b f) c 1 1")
         if self.scale_shift_norm:
             scale, shift = added.chunk(2, dim=1)
             hidden = self.norm_out(hidden) * (1 + scale) + shift
         else:
-            hidden = self.norm_out(hidden.add_(added))
-        hidden = self.conv_out(self.dropout(F.silu(hidden, inplace=True)))
-        hidden = hidden.add_(self.skip(self.resample(frames)))
-        return self.temporal(rearrange(hidden, "(b f) c h w -> b f c h w", b=x.shape[0]))
+            hidden = self.norm_out(hidden + added)
+        hidden = self.conv_out(self.dropout(F.silu(hidden)))
+        frames = self.skip(self.resample(frames)) + hidden
+        return self.temporal(rearrange(frames, "(b f) c h w -> b f c h w", b=x.shape[0]))

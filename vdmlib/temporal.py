@@ -4,10 +4,14 @@ Every video here is ``b f c h w``: batch, frames, channels, height, width. For a
 time the frames are folded into the batch; for a layer over time they come out again.
 """
 
+from typing import TypeVar
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def channels_last(x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
@@ -62,6 +66,30 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     return inflated
 
 
+def zero_module(layer: Layer) -> Layer:
+    """The layer with all its parameters set to zero: at the end of a residual branch, a fresh block changes nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class TimeConv(nn.Conv3d):
+    """A convolution over time, by default 3 × 1 × 1: three frames, one pixel. Keeps frames, height and width."""
+
+    def __init__(self, channels: int, kernel_size: tuple[int, int, int] = (3, 1, 1)):
+        super().__init__(channels, channels, kernel_size, padding="same")
+
+    def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        if self.kernel_size[1:] != (1, 1):
+            return super().forward(x)
+        # A kernel that never looks sideways may find the pixels in one row: a picture of f × (h w), for which
+        # processors have the faster convolution (on one core three times as fast, forward and backward).
+        weight = rearrange(self.weight, "out c t 1 1 -> out c t 1")
+        rows = rearrange(x, "b c f h w -> b c f (h w)")
+        rows = nn.functional.conv2d(rows, weight, self.bias, padding="same")
+        return rearrange(rows, "b c f (h w) -> b c f h w", h=x.shape[3])
+
+
 class TemporalConvBlock(nn.Module):
     """Four convolutions over time with a residual connection; the identity when fresh, as the last one starts at zero.
 
@@ -79,25 +107,13 @@ class TemporalConvBlock(nn.Module):
         super().__init__()
         kernels = [(3, 3, 3) if spatial and i < 2 else (3, 1, 1) for i in range(4)]
         self.norms = nn.ModuleList(nn.GroupNorm(32, channels) for _ in kernels)
-        self.convolutions = nn.ModuleList(nn.Conv3d(channels, channels, k, padding="same") for k in kernels)
+        self.convolutions = nn.ModuleList(TimeConv(channels, kernel) for kernel in kernels)
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.convolutions[-1].weight)
-        nn.init.zeros_(self.convolutions[-1].bias)
+        zero_module(self.convolutions[-1])
 
     def forward(self, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
         hidden = rearrange(x, "b f c h w -> b c f h w")
         for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
-            hidden = nn.functional.silu(norm(hidden), inplace=True)
-            hidden = _over_time(convolution, self.dropout(hidden) if i else hidden)
-        return rearrange(hidden, "b c f h w -> b f c h w").add_(x)
-
-
-def _over_time(convolution: nn.Conv3d, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c2 f h w"]:
-    # A kernel of 3 × 1 × 1 never looks sideways, so the pixels may lie in one row: a picture of f × (h w), for which
-    # processors have the faster convolution (on one core three times as fast, forward and backward).
-    if convolution.kernel_size[1:] != (1, 1):
-        return convolution(x)
-    weight = rearrange(convolution.weight, "out c t 1 1 -> out c t 1")
-    rows = rearrange(x, "b c f h w -> b c f (h w)")
-    rows = torch.conv2d(rows, weight, convolution.bias, padding=(weight.shape[2] // 2, 0))
-    return rearrange(rows, "b c f (h w) -> b c f h w", h=x.shape[3])
+            hidden = nn.functional.silu(norm(hidden))
+            hidden = convolution(self.dropout(hidden) if i else hidden)
+        return x + rearrange(hidden, "b c f h w -> b f c h w")

@@ -7,7 +7,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .unet3d import BlockRow
+from .checks import check_noise_level, check_pictures, check_widths
 
 GROUPS = 8
 
@@ -68,11 +68,7 @@ class UNet2D(nn.Module):
         skip_connections: bool = True,
     ):
         super().__init__()
-        if not widths or any(width % GROUPS or width < GROUPS for width in widths):
-            raise ValueError(
-                f"widths is {widths}, but GroupNorm makes {GROUPS} groups: give every level a multiple of "
-                f"{GROUPS} channels."
-            )
+        check_widths(widths, GROUPS)
         self.in_channels = in_channels
         self.widths = tuple(widths)
         self.skip_connections = skip_connections
@@ -98,72 +94,22 @@ class UNet2D(nn.Module):
         Raises:
             ValueError: for wrong channels, sides that cannot be halved, or a noise level too few.
         """
-        self._check(x, noise_level)
+        check_pictures(x, self.in_channels, halvings=len(self.widths) - 1)
+        check_noise_level(noise_level, x)
         hidden = torch.cat([x, repeat(noise_level, "b -> b 1 h w", h=x.shape[2], w=x.shape[3])], dim=1)
         skips = []
         for block in self.encoder_blocks:
-            hidden = block(hidden)
+            hidden = block(hidden)  # From level to level half as high and wide.
             skips.append(hidden)
         hidden = self.middle(hidden)
         for block in self.decoder_blocks:
-            skip = skips.pop()
+            skip = skips.pop()  # As high and wide as ``hidden``.
             hidden = block(torch.cat([hidden, skip], dim=1) if self.skip_connections else hidden)
         return self.out(hidden)
 
-    def _check(self, x: Tensor, noise_level: Tensor):
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}, but this network needs (batch, {self.in_channels}, height, "
-                f"width): pass a batch of pictures with {self.in_channels} channel(s)."
-            )
-        halvings = len(self.widths) - 1
-        height, width = x.shape[2:]
-        if height % 2**halvings or width % 2**halvings:
-            raise ValueError(
-                f"The pictures are {height} × {width}, but they are halved {halvings} times: make height and "
-                f"width multiples of {2**halvings}."
-            )
-        if noise_level.shape != x.shape[:1]:
-            raise ValueError(
-                f"noise_level has shape {tuple(noise_level.shape)}, but x has {len(x)} pictures: pass one "
-                f"number for each, shape ({len(x)},)."
-            )
-
-
-def shape_table(net: UNet2D, height: int, width: int, batch: int = 1) -> list[BlockRow]:
-    """What goes in and out of every block of a 2D U-Net, found by running it. Shapes are (b, c, h, w).
-
-    The same rows as :func:`vdmlib.unet3d.dimension_table`, so that both networks are drawn by one function.
-    """
-    encoder, decoder = enumerate(net.encoder_blocks), enumerate(net.decoder_blocks)
-    named = [(f"encoder {i}", "encoder", block) for i, block in encoder]
-    named += [("middle", "middle", net.middle)]
-    named += [(f"decoder {i}", "decoder", block) for i, block in decoder]
-    named += [("out", "out", net.out)]
-    rows: list[BlockRow] = []
-    skips = list(net.widths) if net.skip_connections else [0] * len(net.widths)
-
-    def record(name: str, part: str):
-        def hook(module, inputs, output):
-            layers = module if type(module) is nn.Sequential else [module]
-            rows.append(
-                BlockRow(
-                    name,
-                    part,
-                    tuple(type(layer).__name__ for layer in layers),
-                    tuple(inputs[0].shape),
-                    skips.pop() if part == "decoder" else 0,
-                    tuple(output.shape),
-                    sum(p.numel() for p in module.parameters()),
-                )
-            )
-
-        return hook
-
-    hooks = [block.register_forward_hook(record(name, part)) for name, part, block in named]
-    parameter = net.out.weight
-    with torch.no_grad():
-        net(parameter.new_zeros(batch, net.in_channels, height, width), parameter.new_zeros(batch))
-    for hook in hooks:
-        hook.remove()
-    return rows
+    def named_blocks(self) -> dict[str, nn.Module]:
+        """Every block, in the order in which it runs: "encoder 0", ..., "middle", "decoder 0", ..., "out"."""
+        blocks = {f"encoder {i}": block for i, block in enumerate(self.encoder_blocks)}
+        blocks |= {"middle": self.middle}
+        blocks |= {f"decoder {i}": block for i, block in enumerate(self.decoder_blocks)}
+        return blocks | {"out": self.out}

@@ -8,7 +8,15 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 import vdmlib
-from vdmlib.attention import Attention, FeedForward, RelativePosition, TransformerBlock
+from vdmlib.attention import (
+    Attention,
+    DualCrossAttention,
+    FeedForward,
+    ImageTokens,
+    RelativeAttention,
+    RelativePosition,
+    TransformerBlock,
+)
 from vdmlib.released.checkpoints import released_name, unet_from_videocrafter
 from vdmlib.temporal import TemporalConvBlock, channels_last
 
@@ -64,15 +72,13 @@ def resample(case) -> Tensor:
 
 def cross_attention(case) -> Tensor:
     config, x = case.meta["config"], case.inputs()
-    module = Attention(
-        config["query_dim"],
-        config.get("context_dim"),
-        config["heads"],
-        config["dim_head"],
-        max_distance=config["temporal_length"] if config.get("relative_position") else None,
-        image_attention=config.get("img_cross_attention", False),
-        image_scale=case.meta["scalars"].get("scale", 1.0),
-    )
+    sizes = config["query_dim"], config.get("context_dim"), config["heads"], config["dim_head"]
+    if config.get("img_cross_attention"):
+        module = DualCrossAttention(*sizes, ImageTokens(scale=case.meta["scalars"].get("scale", 1.0)))
+    elif config.get("relative_position"):
+        module = RelativeAttention(*sizes, config["temporal_length"])
+    else:
+        module = Attention(*sizes)
     return load(module, case.weights())(x["x"], x.get("context"), causal="mask" in x)
 
 
@@ -108,7 +114,7 @@ def spatial_transformer(case) -> Tensor:
         config["d_head"],
         config["context_dim"],
         depth=config.get("depth", 1),
-        image_attention=config.get("img_cross_attention", False),
+        image=ImageTokens() if config.get("img_cross_attention") else None,
     )
     # The file has a context for each frame, here and nowhere else; ours has one for each video. One frame a video.
     frames = rearrange(x["x"], "b c h w -> b 1 c h w")

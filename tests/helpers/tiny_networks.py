@@ -23,7 +23,7 @@ _IMAGE = dict(image_attention=True)
 _CROSS = dict(temporal_cross_attention=True)
 OPTIONS = {
     "videocrafter2": {},
-    "videocrafter1_t2v_512": dict(temporal_convolution=False, relative_positions=True, fps=False),
+    "videocrafter1_t2v_512": dict(temporal_convolution=False, relative_positions=True, use_fps=False),
     "videocrafter1_t2v_1024": dict(temporal_convolution=False, relative_positions=True),
     "videocrafter1_i2v": _IMAGE,
     "dynamicrafter_512": dict(in_channels=8, image_tokens_per_frame=2, **_IMAGE),
@@ -45,6 +45,7 @@ OPTIONS = {
     "number_of_heads": dict(head_channels=None, heads=4),
     "convolutional_projections": dict(linear_projections=False),
     "dropout": dict(dropout=0.1),
+    "temporal_dropout": dict(temporal_dropout=0.2),
     "activation_checkpointing": dict(activation_checkpointing=True),
     "other_sizes": dict(
         out_channels=3,

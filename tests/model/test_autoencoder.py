@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_numbers import EXACT, relative_error
 
-from vdmlib.autoencoder import Autoencoder, psnr
+from vdmlib.autoencoder import Autoencoder, ResidualBlock, psnr
 from vdmlib.small import data
 
 
@@ -63,3 +63,12 @@ def test_psnr():
 def test_sizes_that_do_not_fit_are_explained():
     with pytest.raises(ValueError, match="multiples of 8"):
         Autoencoder().encode(torch.zeros(1, 1, 3, 60, 64))
+
+
+@pytest.mark.parametrize("channels", [(16, 32, 96), (8, 8, 8), (16, 8)])
+def test_each_level_of_the_decoder_but_the_first_has_a_residual_block_more(channels):
+    """Beside the two at its start, whether or not the levels differ in width."""
+    net = Autoencoder(channels=channels)
+    blocks = [isinstance(layer, ResidualBlock) for layer in net.decoder]
+    assert sum(blocks) == 2 + len(channels) - 1
+    assert net.decode(net.encode(torch.zeros(1, 2, 3, 16, 24))).shape == (1, 2, 3, 16, 24)

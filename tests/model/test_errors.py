@@ -135,13 +135,13 @@ BAD = {
     ),
     # Configuration
     "channels_no_multiple_of_32": (config(model_channels=48), ValueError, "model_channels is 48", "multiple of 32"),
-    "no_channels": (config(model_channels=0), ValueError, "model_channels is 0", "at least 1"),
+    "no_channels": (config(model_channels=0), ValueError, "model_channels is 0", "from 1"),
     "fractional_channels": (config(in_channels=4.5), ValueError, "in_channels is 4.5", "whole number"),
     "no_levels": (config(channel_multipliers=()), ValueError, "channel_multipliers is ()", "each level"),
     "level_without_channels": (config(channel_multipliers=(1, 0)), ValueError, "(1, 0)", "at least 1"),
-    "no_blocks": (config(res_blocks=0), ValueError, "res_blocks is 0", "at least 1"),
-    "no_depth": (config(spatial_depth=0), ValueError, "spatial_depth is 0", "at least 1"),
-    "no_text_tokens": (config(text_tokens=0), ValueError, "text_tokens is 0", "at least 1"),
+    "no_blocks": (config(res_blocks=0), ValueError, "res_blocks is 0", "from 1"),
+    "no_depth": (config(spatial_depth=0), ValueError, "spatial_depth is 0", "from 1"),
+    "no_text_tokens": (config(text_tokens=0), ValueError, "text_tokens is 0", "from 1"),
     "heads_given_twice": (config(heads=4), ValueError, "head_channels is 64 and heads is 4", "set one"),
     "heads_not_given": (config(head_channels=None), ValueError, "head_channels is None", "set one"),
     "heads_too_wide": (config(model_channels=32), ValueError, "32 channels", "heads of 64 channels"),
@@ -150,6 +150,12 @@ BAD = {
     "misspelt_convolution": (config(temporal_convolution="spacial"), ValueError, "'spacial'", "'spatial'"),
     "misspelt_scale": (config(image_attention=True, image_scale="lerned"), ValueError, "'lerned'", "'learned'"),
     "dropout_of_everything": (config(dropout=1.0), ValueError, "dropout is 1.0", "below 1"),
+    "dropout_in_words": (config(temporal_dropout="0.1"), ValueError, "temporal_dropout is '0.1'", "below 1"),
+    "channels_yes": (config(in_channels=True), ValueError, "in_channels is True", "whole number"),
+    "levels_in_a_list": (config(channel_multipliers=[1, 2]), ValueError, "channel_multipliers is [1, 2]", "tuple"),
+    "attention_levels_in_words": (config(attention_factors="124"), ValueError, "attention_factors is '124'", "tuple"),
+    "frame_rate_for_a_switch": (config(use_fps=24), ValueError, "use_fps is 24", "True or False"),
+    "default_frame_rate_of_zero": (config(default_fps=0), ValueError, "default_fps is 0", "from 1"),
     "image_attention_to_nothing": (config(image_attention=True, context_channels=None), ValueError, "None", "width"),
     "cross_attention_to_nothing": (
         config(temporal_cross_attention=True, context_channels=None), ValueError, "context_channels is None",
@@ -157,10 +163,19 @@ BAD = {
     "temporal_image_attention_alone": (
         config(temporal_image_attention=True), ValueError, "needs image_attention and temporal_cross_attention",
     ),
+    "dual_attention_with_distances": (
+        config(
+            image_attention=True, temporal_cross_attention=True, temporal_image_attention=True, relative_positions=True
+        ),
+        ValueError, "temporal_image_attention and relative_positions", "leave one out",
+    ),
     "released_parameter_missing": (released(without=("in_channels",)), ValueError, "'in_channels'", "pass unet_config"),
     "released_parameter_unknown": (released(use_magic=True), ValueError, "use_magic"),
+    "released_unet_switch_in_words": (
+        released(use_linear="yes"), ValueError, "linear_projections is 'yes'", "True or False",
+    ),
     "released_heads_missing": (released(without=("num_head_channels",)), ValueError, "heads is -1"),
-    "released_convolutions_in_3d": (released(dims=3), ValueError, "dims=2"),
+    "released_convolutions_in_3d": (released(dims=3), ValueError, "dims is 3", "dims=2"),
     "released_parameters_no_mapping": (
         lambda vdmlib: vdmlib.UNet3DConfig.from_videocrafter(["in_channels"]), TypeError, "list", "unet_config.params",
     ),
@@ -316,8 +331,8 @@ BAD = {
         lambda vdmlib: vdmlib.TimestepFPSEmbedding(8, 8)(torch.zeros(1, 2)), ValueError, "fps is None", "(b,)",
     ),
     "dual_attention_without_image_tokens": (
-        lambda vdmlib: vdmlib.Attention(8, 8, image_attention=True)(torch.zeros(1, 2, 8), torch.zeros(1, 77, 8)),
-        ValueError, "77 tokens", "image tokens",
+        lambda vdmlib: vdmlib.DualCrossAttention(8, 8)(torch.zeros(1, 2, 8), torch.zeros(1, 77, 8)),
+        ValueError, "has 77 tokens", "image tokens after them",
     ),
     "weights_no_dictionary": (load([torch.zeros(1)]), ValueError, "list", "dictionary"),
     "weights_in_words": (load({}, dtype="float16"), ValueError, "dtype is float16", "torch.float16"),

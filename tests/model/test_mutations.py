@@ -16,7 +16,7 @@ from released_classes import run_block, run_unet, unet
 from torch import nn
 
 import vdmlib
-from vdmlib import NoiseSchedule, attention, conditioning, embeddings, sampling
+from vdmlib import NoiseSchedule, attention, embeddings, sampling
 
 T2V = "unet_variants", "t2v/self=1,rel=0,causal=0,tconv=1,init=1,fps=1"
 RELATIVE = "unet_variants", "t2v/self=1,rel=1,causal=0,tconv=1,init=1,fps=1"
@@ -66,17 +66,20 @@ def after_init(monkeypatch, kind: type, change):
 
 
 def scores_without_scale(monkeypatch):
-    for module in (attention, conditioning):
-        wrap(monkeypatch, module, "attend", lambda original, q, *rest: original(q * sqrt(q.shape[-1]), *rest))
+    def unscaled(original, q, *rest, **mask):
+        return original(q * sqrt(q.shape[-1]), *rest, **mask)
+
+    for owner, name in ((attention, "attend"), (F, "scaled_dot_product_attention")):
+        wrap(monkeypatch, owner, name, unscaled)
 
 
 def scores_with_distances_without_scale(monkeypatch):
-    wrap(
-        monkeypatch,
-        attention.Attention,
-        "_ask_with_distances",
-        lambda original, self, q, *rest: original(self, q * sqrt(q.shape[-1]), *rest),
-    )
+    def attend_to(original, self, *args):
+        self = copy.copy(self)
+        self.head_channels = 1
+        return original(self, *args)
+
+    wrap(monkeypatch, attention.RelativeAttention, "attend_to", attend_to)
 
 
 def geglu_gates_with_the_first_half(monkeypatch):
@@ -115,21 +118,18 @@ def distances_the_other_way_round(monkeypatch):
 
 def text_and_image_in_one_softmax(monkeypatch):
     def joined(original, self, context):
-        pairs = original(self, context)
-        if len(pairs) == 1:
-            return pairs
-        (text_k, text_v), (image_k, image_v) = pairs
+        text_k, text_v, image_k, image_v = original(self, context)
         both = torch.cat([text_k, image_k], dim=2), torch.cat([text_v, image_v], dim=2)
-        return both, (image_k, torch.zeros_like(image_v))
+        return *both, image_k, torch.zeros_like(image_v)
 
-    wrap(monkeypatch, attention.Attention, "keys_values", joined)
+    wrap(monkeypatch, attention.DualCrossAttention, "keys_values", joined)
 
 
 def last_text_token_taken_for_image(monkeypatch):
     def change(layer):
         layer.text_tokens -= 1
 
-    after_init(monkeypatch, attention.Attention, change)
+    after_init(monkeypatch, attention.DualCrossAttention, change)
 
 
 def mask_forgotten(monkeypatch):

@@ -6,7 +6,8 @@ import torch
 from golden_numbers import EXACT, relative_error
 from torch import nn
 
-from vdmlib.unet2d import ConvBlock, UNet2D, shape_table
+from vdmlib.shapes import shape_table
+from vdmlib.unet2d import ConvBlock, UNet2D
 
 WIDTHS = (8, 16, 24)
 

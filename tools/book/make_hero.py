@@ -70,7 +70,7 @@ class Stack:
         return left - 0.06, left + w + shift * (frames - 1) + 0.06
 
 
-def stacks_of(rows: list[vdmlib.unet3d.BlockRow]) -> list[Stack]:
+def stacks_of(rows: list[vdmlib.shapes.BlockRow]) -> list[Stack]:
     """The blocks in the order in which they run, encoder down on the left, decoder up on the right."""
     encoder = [row for row in rows if row.part == "encoder"]
     decoder = [row for row in rows if row.part == "decoder"]

@@ -313,7 +313,7 @@ def _traits_of(config: UNet3DConfig) -> tuple:
         config.in_channels,
         bool(config.temporal_convolution),
         config.relative_positions,
-        config.fps,
+        config.use_fps,
         config.image_attention,
         config.image_attention and config.image_scale == "learned",
     )

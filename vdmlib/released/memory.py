@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..attention import FeedForward
+from ..attention import Attention, FeedForward
 from ..devices import dtype_name
+from ..inference import CPU_TOKENS
 from ..unet3d import UNet3D
 
 Phase = Literal["loading", "encoding", "denoising", "decoding"]
@@ -69,17 +70,21 @@ FASTEST = MemoryOptions()
 
 # Two frames of 40 × 64 latents: enough to keep a GPU busy with attention.
 SLICE_TOKENS = 2 * 40 * 64
-# A CPU is fastest with the few thousand tokens of FeedForward.CHUNK_ELEMENTS; a GPU would have too little to do.
-GPU_CHUNK_ELEMENTS = 2**26
+# A GPU would have too little to do with the few tokens that a CPU's cache holds.
+GPU_WIDE_ELEMENTS = 2**26
+ALL_TOKENS = 2**62
 
 
 def slice_layers(net: UNet3D, options: MemoryOptions, device: torch.device) -> None:
     """Let attention and feed-forward layers take as much at a time as options and device want."""
-    net.slice_attention(SLICE_TOKENS if options.sliced_attention else None)
-    small = options.sliced_attention or device.type == "cpu"
+    on_cpu = device.type == "cpu"
     for module in net.modules():
-        if isinstance(module, FeedForward):
-            module.CHUNK_ELEMENTS = FeedForward.CHUNK_ELEMENTS if small else GPU_CHUNK_ELEMENTS
+        if isinstance(module, Attention):
+            fastest = None if on_cpu else ALL_TOKENS
+            module.tokens_at_once = SLICE_TOKENS if options.sliced_attention else fastest
+        elif isinstance(module, FeedForward):
+            fastest = CPU_TOKENS if on_cpu else max(1, GPU_WIDE_ELEMENTS // module.widen.out_features)
+            module.tokens_at_once = CPU_TOKENS if options.sliced_attention else fastest
 
 
 @contextmanager

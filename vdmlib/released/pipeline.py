@@ -21,12 +21,10 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention import ContextCache, SpatialTransformer
 from ..checks import check_first_frames, check_number, check_prompts, check_side
 from ..devices import channels_last_weights, choose_device, choose_dtype, compile_network, dtype_name
 from ..media import read_pictures
 from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
-from ..unet3d import UNet3D
 from .checkpoints import find_checkpoint, load_release
 from .encoders import decode_latents, encode_text, prepare_image, tokenizer
 from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
@@ -148,7 +146,7 @@ class VideoCrafterPipeline:
         unet = self.networks.unet
         compile_network(unet, **options)
         # A compiler should meet one kind of call, not a first one that fills caches and all others.
-        unet.prepare_context = partial(_filled, unet)
+        unet.prepare_context = partial(unet.prepare_context, fill=True)
         self._compiled = True
         return self
 
@@ -288,12 +286,3 @@ class VideoCrafterPipeline:
             return torch.cat([repeat(t, "b n c -> (b r) n c", r=len(prompts) // len(t)) for t in kinds], dim=1)
 
         return beside([kind[:-1] for kind in tokens]), beside([kind[-1:] for kind in tokens])
-
-
-def _filled(unet: UNet3D, context: Tensor) -> ContextCache:
-    cache = UNet3D.prepare_context(unet, context)
-    for module in unet.modules():
-        if isinstance(module, SpatialTransformer):
-            for block in module.blocks:
-                cache.keys_values(block.cross_attention)
-    return cache

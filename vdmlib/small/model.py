@@ -34,6 +34,7 @@ def small_unet(**changes) -> UNet3DConfig:
         attention_factors=(1, 2),
         head_channels=16,
         context_channels=64,
+        temporal_dropout=0.0,  # Dropping activations at random helps large networks only.
         temporal_cross_attention=True,
         initial_temporal_attention=False,
         scale_shift_norm=True,

@@ -126,10 +126,6 @@ class DenoiserStage(Stage):
     def __init__(self, config: TrainingConfig, autoencoder: Autoencoder | None = None):
         super().__init__()
         self.config, self.trained = config, VideoModel(config.unet, config.text_layers)
-        for module in self.trained.modules():
-            # The temporal convolutions drop activations at random, which helps large networks only.
-            if isinstance(module, nn.Dropout):
-                module.p = config.unet.dropout
         self.autoencoder = (load_autoencoder() if autoencoder is None else autoencoder).eval().requires_grad_(False)
         self.schedule = small_schedule()
         self.clips = data.MovingDigits("train", length=config.steps * config.batch, seed=config.seed)

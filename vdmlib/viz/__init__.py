@@ -22,8 +22,9 @@ import torch
 from matplotlib import colors
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from ..unet2d import UNet2D, shape_table
-from ..unet3d import BlockRow, UNet3D, UNet3DConfig, dimension_table
+from ..shapes import BlockRow, dimension_table, shape_table
+from ..unet2d import UNet2D
+from ..unet3d import UNet3D, UNet3DConfig
 
 COLOURS = {
     "space": "#0072B2",
