@@ -1,9 +1,11 @@
 """The judge is right about clips whose truth is known, and notices what is wrong."""
 
 from dataclasses import replace
+from math import isfinite
 
 import pytest
 import torch
+from tiny_training import TinyStage, tiny
 from torch import nn
 
 from vdmlib.small import data, judge
@@ -115,6 +117,13 @@ def test_only_a_network_that_uses_a_condition_loses_by_a_wrong_one(clips):
     assert seen["digit"][500] < 1e-8  # this oracle draws the true handwriting whatever digit is asked for
     unseen = judge.wrong_condition_losses(blind, Identity(), schedule, some, timesteps=(500,))
     assert len({round(row[500], 6) for name, row in unseen.items() if name != "frames"}) == 1
+
+
+def test_conditions_are_asked_on_the_device_and_in_the_type_of_the_weights(clips):
+    """Imitated by double precision: the clips are made in float32 on the CPU, the weights may be elsewhere."""
+    stage = TinyStage(tiny()).double().eval()
+    table = judge.wrong_condition_losses(stage.trained, stage.autoencoder, stage.schedule, clips[:4], timesteps=(500,))
+    assert all(isfinite(loss) for row in table.values() for loss in row.values())
 
 
 def test_handwriting_is_recognised_in_image_to_video(clips):

@@ -97,6 +97,14 @@ def test_a_card_that_is_not_complete_is_named(result, tmp_path):
         small.load_video_model("t2v", tmp_path)
 
 
+def test_a_card_of_another_version_is_named(result, tmp_path):
+    save(result, tmp_path)
+    card = tmp_path / "t2v.json"
+    card.write_text(card.read_text().replace('"model_channels"', '"width"'))
+    with pytest.raises(ValueError, match=r"The card of t2v in .* is of another version .*'width'.*: train it again\.$"):
+        small.load_video_model("t2v", tmp_path)
+
+
 # Starting from other weights
 
 

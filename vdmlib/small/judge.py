@@ -193,7 +193,8 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
             f"The clouds have {len(a)} and {len(b)} points in {a.shape[1]} dimensions: use more points than dimensions."
         )
     scale = a.std(dim=0).clamp(min=1e-3)
-    a, b = (a / scale).double(), (b / scale).double()
+    # In double precision, which not every device has.
+    a, b = (a / scale).cpu().double(), (b / scale).cpu().double()
     covariance_a, covariance_b = a.T.cov(), b.T.cov()
     # tr √(AB) is the sum of the roots of AB's eigenvalues, which are those of √A B √A and so not negative.
     values, vectors = torch.linalg.eigh(covariance_a)
@@ -283,17 +284,18 @@ def wrong_condition_losses(
         timesteps: the noise levels to ask at.
         seed: of the noise, which is the same for all conditions.
     """
-    device = clips.video.device
-    latents = autoencoder.encode(clips.video)
+    # On the device and in the type of the autoencoder, wherever the clips were made.
+    like = next(autoencoder.parameters(), clips.video)
+    latents = autoencoder.encode(clips.video.to(like))
     order = torch.tensor([3, 6, 1, 4, 7, 0, 5, 2]) if latents.shape[1] == 8 else torch.arange(latents.shape[1]).flip(0)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(like)
 
     def losses(prompts, latents, empty=False) -> dict[int, float]:
-        tokens = data.tokenize([p.caption for p in prompts]).to(device) * (not empty)
-        fps = torch.tensor([float(p.fps) for p in prompts], device=device)
+        tokens = data.tokenize([p.caption for p in prompts]).to(like.device) * (not empty)
+        fps = torch.tensor([float(p.fps) for p in prompts]).to(like)
         row = {}
         for level in timesteps:
-            t = torch.full((len(latents),), level, device=device)
+            t = torch.full((len(latents),), level, device=like.device)
             predicted = predict(schedule.add_noise(latents, noise, t), t, tokens, fps, latents[:, 0])
             row[level] = float((predicted - schedule.target(latents, noise, t)).square().mean())
         return row

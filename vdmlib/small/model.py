@@ -166,7 +166,7 @@ class Pipeline:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @torch.no_grad()
-    def generate(
+    def generate(  # noqa: PLR0913, the documented entry point
         self,
         captions: Sequence[str],
         fps: int | float | Sequence[int | float] | Tensor = data.FRAME_RATES[0],

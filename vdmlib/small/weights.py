@@ -131,7 +131,10 @@ def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoMo
         raise ValueError(f"name is {name!r}, but must be one of {', '.join(VIDEO_MODELS)}.")
     config = read_card(name, folder)["config"]
     unet = {key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()}
-    model = VideoModel(UNet3DConfig(**unet), config["text_layers"])
+    try:
+        model = VideoModel(UNet3DConfig(**unet), config["text_layers"])
+    except TypeError as error:  # A setting that has another name by now.
+        raise ValueError(f"The card of {name} in {folder} is of another version ({error}): train it again.") from None
     load_weights(name, model, folder)
     return model
 
