@@ -123,7 +123,7 @@ def test_map_shows_resnet_blocks_that_change_the_resolution():
 
 def test_map_names_fps_only_where_it_is_embedded():
     assert "takes timestep and fps" in written(viz.unet_map(TINY))
-    assert "takes timestep" in written(viz.unet_map(vdmlib.UNet3DConfig(**{**vars(TINY), "fps": False})))
+    assert "takes timestep" in written(viz.unet_map(vdmlib.UNet3DConfig(**{**vars(TINY), "use_fps": False})))
 
 
 def test_map_for_an_input_of_another_size():
@@ -237,9 +237,9 @@ def test_numbers_of_any_float_type(dtype, form):
 )
 def test_pixels_outside_are_refused_with_what_was_found(draw):
     pictures = torch.zeros(2, 3, 4, 4)
-    pictures[:, 0, 0] = torch.tensor([-1.0, 1.003])[:, None]  # rounding
+    pictures[:, 0, 0, :2] = torch.tensor([-1.0, 1.003])  # rounding
     draw(pictures)
-    pictures[1, 0, 0] = 254
+    pictures[1, 0, 0, 1] = 254
     with pytest.raises(ValueError, match=r"runs from -1 to 254, but pixels are fractions in -1 \.\.\. 1: .*clamp"):
         draw(pictures)
     with pytest.raises(ValueError, match="not finite"):

@@ -19,7 +19,7 @@ from tiny_networks import tiny_config, tiny_network
 
 from vdmlib.released.checkpoints import unet_to_videocrafter
 
-CONFIG = tiny_config(model_channels=32, head_channels=8, channel_multipliers=(1,), attention_factors=(), fps=False,
+CONFIG = tiny_config(model_channels=32, head_channels=8, channel_multipliers=(1,), attention_factors=(), use_fps=False,
                      temporal_attention=False, initial_temporal_attention=False)  # fmt: skip
 SLACK = 6e6  # Bytes: Python's own objects. The files here have about a megabyte, what they ask for is far more.
 HUGE = 2**40
