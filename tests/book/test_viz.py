@@ -51,13 +51,6 @@ def written(figure):
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
-def test_palette_is_okabe_and_itos():
-    assert viz.COLOURS == {
-        "space": "#0072B2", "time": "#E69F00", "text": "#009E73", "image": "#CC79A7", "embedding": "#D55E00",
-        "skip": "#56B4E9", "neutral": "#7B838C",
-    }  # fmt: skip
-
-
 def test_map_of_videocrafter2_counts_what_it_has():
     config = vdmlib.UNet3DConfig.videocrafter2()
     figure = viz.unet_map(config)
@@ -78,6 +71,59 @@ def test_map_shows_what_a_configuration_leaves_out():
     assert "takes an image" not in written(viz.unet_map(TINY))
     image = vdmlib.UNet3DConfig(**{**vars(TINY), "image_attention": True})
     assert "takes an image" in written(viz.unet_map(image))
+
+
+def dots(figure, name):
+    """How many dots of a colour lie on layers; the one in the legend is left out."""
+    colour = colors.to_rgba(viz.COLOURS[name])
+    found = [dot for dot in figure.axes[0].collections if tuple(dot.get_facecolor()[0]) == colour]
+    return max(0, len(found) - 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temporal_cross_attention": True},
+        {"image_attention": True},
+        {"image_attention": True, "temporal_cross_attention": True},
+        {"image_attention": True, "temporal_cross_attention": True, "temporal_image_attention": True},
+        {"context_channels": None},
+        {"temporal_cross_attention": True, "initial_temporal_attention": False},
+        {"resample_in_res_blocks": True},
+    ],
+    ids=lambda options: "+".join(options) or "default",
+)
+def test_map_says_which_layers_take_text_image_and_embedding(options):
+    """Counted in the network itself: which layers have weights for text or image tokens, or for an embedding."""
+    config = vdmlib.UNet3DConfig(**{**vars(TINY), **options})
+    with torch.device("meta"):
+        net = vdmlib.UNet3D(config)
+    figure = viz.unet_map(config)
+    transformers = [m for m in net.modules() if type(m).__name__ in ("SpatialTransformer", "TemporalTransformer")]
+
+    def asks(transformer, layer):
+        names = [name for name, weight in transformer.named_parameters() if weight.shape[-1] == config.context_channels]
+        return any(name.endswith(f"{layer}.weight") for name in names)
+
+    assert dots(figure, "text") == sum(asks(transformer, "to_k") for transformer in transformers)
+    assert dots(figure, "image") == sum(asks(transformer, "to_k_image") for transformer in transformers)
+    assert dots(figure, "embedding") == sum(type(m).__name__ == "ResBlock" for m in net.modules())
+
+
+def test_map_shows_resnet_blocks_that_change_the_resolution():
+    config = vdmlib.UNet3DConfig(**{**vars(TINY), "resample_in_res_blocks": True})
+    figure = viz.unet_map(config)
+    stripes = [p for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch) and p.get_height() == 0.2]
+    with torch.device("meta"):
+        net = vdmlib.UNet3D(config)
+    assert len(stripes) == 1 + sum(type(m).__name__ == "TemporalConvBlock" for m in net.modules())
+    assert {"halves the picture", "doubles the picture"} <= set(written(figure))
+
+
+def test_map_names_fps_only_where_it_is_embedded():
+    assert "takes timestep and fps" in written(viz.unet_map(TINY))
+    assert "takes timestep" in written(viz.unet_map(vdmlib.UNet3DConfig(**{**vars(TINY), "fps": False})))
 
 
 def test_map_for_an_input_of_another_size():
@@ -148,9 +194,100 @@ def test_labelled_heatmap_names_rows_and_columns():
 
 def test_image_grid_keeps_order_and_limits():
     images = torch.stack([torch.full((1, 4, 4), value) for value in (-1.0, 0.0, 1.0, 3.0)])
-    figure = viz.image_grid(images, titles=["a"], rows=["r", "s"], columns=2)
-    assert [float(ax.images[0].get_array().max()) for ax in figure.axes] == [0, 0.5, 1, 1]
+    figure = viz.image_grid(images, titles=["a"], rows=["r", "s"], columns=2, limits=(-1, 1))
+    assert [float(ax.images[0].get_array().max()) for ax in figure.axes] == [0, 128, 255, 255]
     assert {"r", "s"} <= set(written(figure))
+    wide = viz.image_grid(images, columns=4, limits=(-1, 3))
+    assert [float(ax.images[0].get_array().max()) for ax in wide.axes] == [0, 64, 128, 255]
+
+
+# Numbers of every type, and what lies outside.
+
+TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("form", ["tensor", "list", "with a gradient"])
+def test_numbers_of_any_float_type(dtype, form):
+    values = torch.eye(4).expand(3, 4, 4).to(dtype)
+    if form == "with a gradient":
+        values = torch.nn.Parameter(values) if dtype.itemsize > 1 else values
+    values = list(values) if form == "list" else values
+    assert viz.heatmap(values, numbers="g").axes[0].images[0].get_array().max() == 1
+    assert viz.labelled_heatmap(values[0], list("abcd"), list("abcd"))
+    assert viz.image_grid(values).axes[0].images[0].get_array().max() == 255
+    assert viz.picture_map([(1, 1, values, "", "")])
+    assert viz.animate(values).data.startswith(b"GIF89a")
+    assert viz.to_bytes(values).shape == (3, 4, 4)
+    assert viz.image_slider(list(values), list("abc"), "x")
+    assert "<td>1.0</td>" in viz.table(["a", "b"], [["row", values[0][0, 0]]]).data
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        viz.image_grid,
+        viz.animate,
+        viz.gif_bytes,
+        viz.to_bytes,
+        lambda pictures: viz.picture_map([(1, 1, pictures, "", "")]),
+        lambda pictures: viz.image_slider(list(pictures), ["a", "b"], "x"),
+    ],
+    ids=["image_grid", "animate", "gif_bytes", "to_bytes", "picture_map", "image_slider"],
+)
+def test_pixels_outside_are_refused_with_what_was_found(draw):
+    pictures = torch.zeros(2, 3, 4, 4)
+    pictures[1, 0, 0] = 1.01  # rounding
+    draw(pictures)
+    pictures[1, 0, 0] = 254
+    with pytest.raises(ValueError, match=r"run from 0 to 254, but black is -1 and white is 1: .*clamp"):
+        draw(pictures)
+    with pytest.raises(ValueError, match="nan"):
+        draw(pictures.fill_(float("nan")))
+
+
+def test_to_bytes_turns_pixels_to_the_order_of_picture_files():
+    frames = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(2, 3, 4, 5)
+    data = viz.to_bytes(frames)
+    assert data.dtype == torch.uint8 and data.shape == (2, 4, 5, 3)
+    assert data[0, 0, 0].tolist() == [0, 128, 255]
+
+
+def test_animate_takes_frames_as_the_library_has_them():
+    frames = torch.linspace(-1, 1, 2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    assert viz.gif_bytes(frames) == viz.gif_bytes(viz.to_bytes(frames))
+
+
+class Shown:
+    """A class to show."""
+
+    width = 3
+
+    def double(self, x: int) -> int:
+        """Twice x.
+
+        More on this.
+        """
+        # Half of it was too little.
+        return 2 * x
+
+
+def test_source_is_shown_highlighted(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda thing: shown.append(thing.data))
+    viz.source(Shown.double, boom)
+    viz.source(Shown, docstrings=False)
+    method = 'def double(self, x: int) -> int:\n    """Twice x.\n\n    More on this.\n    """\n    # Half'
+    assert shown[0].startswith("```python\n" + method)
+    assert "return 2 * x\n\n\ndef boom():" in shown[0] and shown[0].endswith("\n```")
+    assert shown[1] == (
+        "```python\nclass Shown:\n    width = 3\n\n    def double(self, x: int) -> int:\n"
+        "        # Half of it was too little.\n        return 2 * x\n```"
+    )
+
+
+def boom():
+    raise AssertionError
 
 
 def test_picture_map_draws_every_card_to_one_scale():
@@ -209,6 +346,8 @@ def test_table_escapes_and_groups():
     html = viz.table(["block", "n"], [["a<b", 1234567], ["c", (1, 2)]]).data
     assert "<th>a&lt;b</th><td>1,234,567</td>" in html and "<th>c</th><td>(1, 2)</td>" in html
     assert html.count("<tr>") == 3
+    counted = viz.table(["what", "n"], [["tensor", torch.tensor(1234)], ["numpy", np.int64(5678)], ["so", True]]).data
+    assert "<td>1,234</td>" in counted and "<td>5,678</td>" in counted and "<td>True</td>" in counted
 
 
 def test_importing_the_library_needs_no_matplotlib():

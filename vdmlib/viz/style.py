@@ -1,0 +1,73 @@
+"""Colours, type and the small parts of every drawing: the book's one visual language."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+Number = int | float | np.number  # a place or a size in a drawing
+
+COLOURS = {
+    "space": "#0072B2",
+    "time": "#E69F00",
+    "text": "#009E73",
+    "image": "#CC79A7",
+    "embedding": "#D55E00",
+    "skip": "#56B4E9",
+    "neutral": "#7B838C",
+}
+CARD = "#F8F9FA"
+INK = "#24282D"
+MUTED = "#5F6770"
+FAINT = "#C9CED4"
+
+SEQUENTIAL = colors.LinearSegmentedColormap.from_list("influence", ["#FFFFFF", "#BFDDEE", COLOURS["space"], "#002B45"])
+DIVERGING = colors.LinearSegmentedColormap.from_list(
+    "signed", ["#7A3300", COLOURS["embedding"], "#FFFFFF", COLOURS["space"], "#003A5C"]
+)
+
+
+def use_style() -> None:
+    """Set matplotlib up for the book: card, ink, type, and the order of colours in plots."""
+    plt.rcParams.update(
+        {
+            "figure.facecolor": CARD, "savefig.facecolor": CARD, "axes.facecolor": CARD,
+            "figure.dpi": 144, "savefig.dpi": 144, "savefig.bbox": "tight", "savefig.pad_inches": 0.18,
+            "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 11.5, "axes.labelsize": 11,
+            "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 10, "legend.frameon": False,
+            "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+            "axes.edgecolor": "#B4BAC1", "axes.spines.top": False, "axes.spines.right": False,
+            "grid.color": "#DDE1E5", "lines.linewidth": 2.2, "image.cmap": "gray",
+            "axes.prop_cycle": plt.cycler(color=list(COLOURS.values())),
+        }
+    )  # fmt: skip
+
+
+def mix(colour: str, strength: float) -> str:
+    """A colour thinned with the colour of the card."""
+    full, card = np.array(colors.to_rgb(colour)), np.array(colors.to_rgb(CARD))
+    return colors.to_hex(strength * full + (1 - strength) * card)
+
+
+def box(
+    x: Number, y: Number, width: Number, height: Number, face: str, rounding: Number, **options: Any
+) -> FancyBboxPatch:
+    """A box with round corners, its lower left corner at (x, y), to be added to the axes."""
+    options = {"boxstyle": f"round,pad=0,rounding_size={rounding}", "lw": 0, "zorder": 3, **options}
+    return FancyBboxPatch((x, y), width, height, facecolor=face, **options)
+
+
+def arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], colour: str, **options: Any) -> None:
+    """Draw an arrow; ``options`` are matplotlib's."""
+    options = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 2.0, "zorder": 2, **options}
+    ax.add_patch(FancyArrowPatch(start, end, color=colour, shrinkA=0, shrinkB=0, **options))
+
+
+def shown_once(figure: Figure) -> Figure:
+    """Close a figure: the cell that ends in it shows it, and matplotlib does not show it a second time."""
+    plt.close(figure)
+    return figure
