@@ -1,9 +1,28 @@
 """Checks for the exercises: which property holds, which fails, and what to do next."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
-def check(exercise: str, properties: Mapping[str, Callable[[], object]]) -> bool:
+@dataclass(frozen=True)
+class Report:
+    """What a check found; true if every property holds.
+
+    Attributes:
+        holding: the sentences that hold.
+        failing: the sentences that fail.
+        errors: what was raised, for each sentence that failed by an exception.
+    """
+
+    holding: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    errors: Mapping[str, Exception] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.holding) and not self.failing
+
+
+def check(exercise: str, properties: Mapping[str, Callable[[], object]]) -> Report:
     """Try the properties one by one and print what holds and what fails; never raises.
 
     Args:
@@ -12,19 +31,20 @@ def check(exercise: str, properties: Mapping[str, Callable[[], object]]) -> bool
             something true, or returns something false or raises where the property fails.
 
     Returns:
-        Whether all properties hold.
+        What holds and what fails; false for a stub that raises ``NotImplementedError``.
     """
     print(exercise)
-    holding = 0
+    holding, failing, errors = [], [], {}
     for sentence, test in properties.items():
         try:
             holds, reason = bool(test()), ""
         except NotImplementedError as error:
             print(f"  not yet · {error}")
-            return False
+            return Report()
         except Exception as error:
             holds, reason = False, f" ({type(error).__name__}: {error})"
-        holding += holds
+            errors[sentence] = error
+        (holding if holds else failing).append(sentence)
         print(f"  {'holds' if holds else 'FAILS'} · {sentence}{reason}")
-    print(f"  {holding} of {len(properties)} properties hold.")
-    return holding == len(properties)
+    print(f"  {len(holding)} of {len(properties)} properties hold.")
+    return Report(tuple(holding), tuple(failing), errors)

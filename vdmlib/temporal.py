@@ -4,6 +4,8 @@ Every video here is ``b f c h w``: batch, frames, channels, height, width. For a
 time the frames are folded into the batch; for a layer over time they come out again.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -20,12 +22,12 @@ def channels_last(x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c h w"]:
     return rearrange(rearrange(x, "b f c h w -> b f h w c").contiguous(), "b f h w c -> b f c h w")
 
 
-def per_frame(layer: nn.Module, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c2 h2 w2"]:
+def per_frame(layer: Callable[[Tensor], Tensor], x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f c2 h2 w2"]:
     """Apply a layer for pictures to every frame: frames fold into the batch and unfold again."""
     return rearrange(layer(rearrange(x, "b f c h w -> (b f) c h w")), "(b f) c h w -> b f c h w", b=x.shape[0])
 
 
-def per_video(layer: nn.Module, x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f2 c2 h2 w2"]:
+def per_video(layer: Callable[[Tensor], Tensor], x: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f2 c2 h2 w2"]:
     """Apply a layer that expects channels before frames, such as ``nn.Conv3d``, to every video."""
     return rearrange(layer(rearrange(x, "b f c h w -> b c f h w")), "b c f h w -> b f c h w")
 

@@ -1,0 +1,162 @@
+"""Wrong and right answers to the exercises of chapter 9."""
+
+import torch
+from answers import right, wrong
+
+from vdmlib.small import judge
+
+
+@wrong("ex-training-minsnr", "ignores an argument", "the cap")
+def min_snr_weight(snr, prediction, cap=5.0):
+    contained = {"x0": 1, "eps": snr, "v": snr + 1}[prediction]
+    return snr.clamp(max=5.0) / contained
+
+
+@wrong("ex-training-minsnr", "ignores an argument", "what is predicted")
+def min_snr_weight(snr, prediction, cap=5.0):
+    return snr.clamp(max=cap)
+
+
+@wrong("ex-training-minsnr", "hard-codes the example")
+def min_snr_weight(snr, prediction, cap=5.0):
+    return torch.full_like(snr, {"x0": 2.0, "eps": 1.0, "v": 0.5}[prediction])
+
+
+@wrong("ex-training-minsnr", "has the classic bug", "v like eps")
+def min_snr_weight(snr, prediction, cap=5.0):
+    return snr.clamp(max=cap) / (1 if prediction == "x0" else snr)
+
+
+@wrong("ex-training-minsnr", "has the classic bug", "multiplies instead of dividing")
+def min_snr_weight(snr, prediction, cap=5.0):
+    return snr.clamp(max=cap) * {"x0": 1, "eps": snr, "v": snr + 1}[prediction]
+
+
+@wrong("ex-training-minsnr", "has the right shape and nothing else")
+def min_snr_weight(snr, prediction, cap=5.0):
+    return torch.ones_like(snr)
+
+
+@right("ex-training-minsnr", "with torch.minimum, case by case")
+def min_snr_weight(snr, prediction, cap=5.0):
+    least = torch.minimum(snr, torch.full_like(snr, cap))
+    if prediction == "eps":
+        return least / snr
+    return least / (snr + 1) if prediction == "v" else least
+
+
+@right("ex-training-minsnr", "each quotient simplified")
+def min_snr_weight(snr, prediction, cap=5.0):
+    if prediction == "x0":
+        return torch.where(snr < cap, snr, cap)
+    if prediction == "eps":
+        return torch.where(snr < cap, 1.0, cap / snr)
+    return torch.where(snr < cap, 1 - 1 / (1 + snr), cap / (1 + snr))
+
+
+@wrong("ex-training-two", "ignores an argument", "p")
+def drop(number, p, generator):
+    r = torch.rand(number, generator=generator)
+    return r < 0.1, (r >= 0.05) & (r < 0.15)
+
+
+@wrong("ex-training-two", "ignores an argument", "the smaller of the two scales for both")
+def guide(nothing, image, both, s_image, s_text):
+    scale = min(s_text, s_image)
+    return nothing + scale * (both - nothing) + (s_image - scale) * (image - nothing)
+
+
+@wrong("ex-training-two", "hard-codes the example", "the numbers of the check")
+def guide(nothing, image, both, s_image, s_text):
+    known = {(0, 0): nothing, (1, 0): image, (1, 1): both}
+    return known.get((s_image, s_text), nothing + 4 * (both - nothing))
+
+
+@wrong("ex-training-two", "has the classic bug", "each dropped by itself, so both far too seldom")
+def drop(number, p, generator):
+    r = torch.rand(number, 2, generator=generator)
+    return r[:, 0] < 2 * p, r[:, 1] < 2 * p
+
+
+@wrong("ex-training-two", "has the classic bug", "never both")
+def drop(number, p, generator):
+    r = torch.rand(number, generator=generator)
+    return r < p, (r >= p) & (r < 2 * p)
+
+
+@wrong("ex-training-two", "has the classic bug", "both scales count from nothing")
+def guide(nothing, image, both, s_image, s_text):
+    return nothing + s_image * (image - nothing) + s_text * (both - nothing)
+
+
+@wrong("ex-training-two", "has the right shape and nothing else")
+def drop(number, p, generator):
+    return torch.zeros(number, dtype=torch.bool), torch.zeros(number, dtype=torch.bool)
+
+
+@right("ex-training-two", "other pieces of the line")
+def drop(number, p, generator):
+    r = torch.rand(number, generator=generator)
+    case = torch.bucketize(r, torch.tensor([p, 2 * p, 3 * p]), right=True)
+    return (case == 0) | (case == 2), (case == 1) | (case == 2)
+
+
+@right("ex-training-two", "as a sum of three weighted answers")
+def guide(nothing, image, both, s_image, s_text):
+    return (1 - s_image) * nothing + (s_image - s_text) * image + s_text * both
+
+
+@wrong("ex-training-wobble", "ignores an argument", "the number of frames")
+def wobble(video):
+    centres = judge.track(video)
+    frames = torch.arange(video.shape[1]) - 3.5
+    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
+    return (centres - line).norm(dim=-1).amax(dim=1)
+
+
+@wrong("ex-training-wobble", "hard-codes the example", "only sideways")
+def wobble(video):
+    centres = judge.track(video)
+    frames = torch.arange(video.shape[1]) - (video.shape[1] - 1) / 2
+    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
+    return (centres - line)[..., 0].abs().amax(dim=1)
+
+
+@wrong("ex-training-wobble", "has the classic bug", "the sum of both coordinates instead of the distance")
+def wobble(video):
+    centres = judge.track(video)
+    frames = torch.arange(video.shape[1]) - (video.shape[1] - 1) / 2
+    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
+    return (centres - line).abs().sum(dim=-1).amax(dim=1)
+
+
+@wrong("ex-training-wobble", "has the classic bug", "a line from the first frame on")
+def wobble(video):
+    centres = judge.track(video)
+    line = centres[:, :1] + judge.velocity(video)[:, None] * torch.arange(video.shape[1])[:, None]
+    return (centres - line).norm(dim=-1).amax(dim=1)
+
+
+@wrong("ex-training-wobble", "has the right shape and nothing else")
+def wobble(video):
+    return judge.velocity(video).norm(dim=-1)
+
+
+@right("ex-training-wobble", "a least-squares solver instead of the judge's slope")
+def wobble(video):
+    centres = judge.track(video)
+    frames = torch.arange(video.shape[1], dtype=centres.dtype)
+    design = torch.stack([frames, torch.ones_like(frames)], dim=1)
+    fitted = design @ torch.linalg.pinv(design) @ centres
+    return (centres - fitted).square().sum(dim=-1).sqrt().max(dim=1).values
+
+
+@right("ex-training-wobble", "clip by clip")
+def wobble(video):
+    found = []
+    for clip in video:
+        track = judge.track(clip[None])[0]
+        slope = judge.velocity(clip[None])[0]
+        middle, centre = (len(track) - 1) / 2, track.mean(dim=0)
+        found.append(max(float((p - centre - slope * (i - middle)).norm()) for i, p in enumerate(track)))
+    return torch.tensor(found)
