@@ -95,29 +95,32 @@ def exercises(path: Path) -> list[Exercise]:
     """The exercises of a notebook that have code: a stub, a check and, in the solution, what the stub has defined."""
     found: dict[str, Exercise] = {}
     above: list[str] = []
-    label, inside = "", ""
+    for place, label, source in _places(path):
+        exercise = found.get(label)
+        if place == "exercise" and exercise is None:
+            found[label] = Exercise(label, list(above), source)
+        elif place == "exercise" and not exercise.check:
+            exercise.check = source
+        elif place == "solution" and exercise and _names(source)[0] & _names(exercise.stub)[0]:
+            exercise.solution += source + "\n"
+        above.append(source)
+    return list(found.values())
+
+
+def _places(path: Path) -> Iterator[tuple[str, str, str]]:
+    """For every code cell: whether it stands in an exercise, in a solution or elsewhere, of which label; its source."""
+    place = label = ""
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
-            source = _python(cell.source)
-            exercise = found.get(label)
-            if inside == "exercise" and exercise is None:
-                found[label] = Exercise(label, list(above), source)
-            elif inside == "exercise" and not exercise.check:
-                exercise.check = source
-            elif inside == "solution" and exercise and _names(source)[0] & _names(exercise.stub)[0]:
-                exercise.solution += source + "\n"
-            above.append(source)
+            yield place, label, _python(cell.source)
             continue
         for line in cell.source.splitlines():
-            if line.startswith("```{exercise-start}"):
-                inside = "exercise"
-            elif line.startswith(":label: ") and inside == "exercise":
-                label = line.removeprefix(":label: ").strip()
-            elif line.startswith("```{solution-start}"):
-                label, inside = line.split()[-1], "solution"
+            if line.startswith(("```{exercise-start}", "```{solution-start}")):
+                place, label = line.removeprefix("```{").split("-")[0], line.split()[-1]
+            elif line.startswith(":label: ") and place == "exercise":
+                label = line.split()[-1]
             elif line.startswith(("```{exercise-end}", "```{solution-end}")):
-                inside = ""
-    return list(found.values())
+                place = ""
 
 
 def _python(cell: str) -> str:

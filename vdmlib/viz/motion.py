@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ..media import write_gif
 from .pictures import as_pixels
 
 
@@ -70,9 +71,7 @@ def gif_bytes(frames: Any, milliseconds: int = 120, scale: int = 1, poster: int 
     if poster is not None:
         pictures, times = [pictures[poster], *pictures], [hold, *times]
     buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False
-    )
+    write_gif(pictures, buffer, times)
     return buffer.getvalue()
 
 

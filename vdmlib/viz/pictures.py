@@ -10,15 +10,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from .. import media
+from ..checks import check_pixels
 from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, Number, arrow, box, shown_once
 
 Point = tuple[Number, Number]
-ROUNDING = 0.02  # how far a pixel may lie outside -1 ... 1: the error of half precision, and some
 
 # Numbers ----------------------------------------------------------------------------------------------------
 
@@ -46,15 +48,12 @@ def as_pixels(pictures: Any) -> np.ndarray:
     values = as_array(pictures)
     if values.dtype == np.uint8:
         return values
-    if values.size and not (np.abs(values).max() <= 1 + ROUNDING):
-        raise ValueError(
-            f"The pixels run from {values.min():.3g} to {values.max():.3g}, but black is -1 and white is 1: bring "
-            f"them into this range, or cut off what is outside with .clamp(-1, 1)."
-        )
-    if values.ndim == 4:
-        values = np.moveaxis(values, 1, -1)
-        values = values[..., 0] if values.shape[-1] == 1 else values
-    return ((values.astype(np.float64).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    pixels = torch.from_numpy(values)
+    check_pixels("picture", pixels)
+    if pixels.ndim == 4:
+        pixels = rearrange(pixels, "n c h w -> n h w c")
+        pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    return media.to_bytes(pixels).numpy()
 
 
 def to_bytes(frames: Any) -> Tensor:
