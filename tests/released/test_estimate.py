@@ -126,3 +126,18 @@ def test_videocrafter2_fits_a_t4():
     expected = {"unet": 1_413_284_420, "autoencoder": 83_653_863, "text_encoder": text}
     assert estimate.weights == {name: 2 * parameters for name, parameters in expected.items()}
     assert estimate.peak < 5e9
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        (dict(frames=0), "frames is 0"),
+        (dict(height=300), "height is 300"),
+        (dict(width=0), "width is 0"),
+        (dict(prompts=0), "prompts is 0"),
+        (dict(dtype="half"), "dtype is 'half'"),
+    ],
+)
+def test_sizes_that_no_video_can_have(changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        vdmlib.estimate_memory(vdmlib.Release.tiny(), **changes)
