@@ -29,7 +29,7 @@ def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch
     if dtype is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
+    if chosen is None or chosen not in DTYPES.values():
         raise ValueError(f"dtype is {dtype!r}: use {', '.join(DTYPES)}.")
     if chosen == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         raise ValueError(f"dtype is bfloat16, but {torch.cuda.get_device_name(device)} has none: use float16.")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_networks import tiny_config, tiny_inputs, tiny_network
+from tiny_pipelines import KINDS
 from torch import Tensor
 
 from vdmlib import Release, UNet3D, UNet3DConfig
@@ -18,10 +19,9 @@ from vdmlib.released.checkpoints import load_release, load_unet, unet_from_video
 from vdmlib.released.files import CheckpointError
 from vdmlib.released.names import UNET, checkpoint_names, released_names
 from vdmlib.released.releases import skeleton
-from vdmlib.released.synthetic import SyntheticWeights, tiny_checkpoint, write
+from vdmlib.released.synthetic import SyntheticWeights, write
 
 CONFIG = tiny_config(model_channels=32, head_channels=8)
-KINDS = ["t2v", "i2v"]
 
 
 @cache
@@ -53,15 +53,10 @@ def tiny_weights(kind: str = "t2v") -> dict[str, Tensor]:
 # What loads
 
 
-@pytest.fixture(scope="module")
-def release_files(tmp_path_factory):
-    return {kind: tiny_checkpoint(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_weight_of_a_release_arrives_at_its_place(kind, release_files):
+def test_every_weight_of_a_release_arrives_at_its_place(kind, checkpoint_files):
     stored = SyntheticWeights(Release.tiny(kind))
-    networks, release = load_release(release_files[kind], kind)
+    networks, release = load_release(checkpoint_files[kind], kind)
     assert release == Release.tiny(kind)  # Found out from names and sizes.
     for network, names in checkpoint_names(networks).items():
         parameters = dict(getattr(networks, network).named_parameters())
@@ -72,7 +67,7 @@ def test_every_weight_of_a_release_arrives_at_its_place(kind, release_files):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])
-def test_a_release_is_read_once(dtype, release_files, monkeypatch):
+def test_a_release_is_read_once(dtype, checkpoint_files, monkeypatch):
     counted = dict.fromkeys(("opened", "built", "checked"), 0)
 
     def counting(name, function):
@@ -85,7 +80,7 @@ def test_a_release_is_read_once(dtype, release_files, monkeypatch):
     monkeypatch.setattr(files, "_read_archive", counting("opened", files._read_archive))
     monkeypatch.setattr(checkpoints, "_problems", counting("checked", checkpoints._problems))
     monkeypatch.setattr(UNet3D, "__init__", counting("built", UNet3D.__init__))
-    load_release(release_files["t2v"], "t2v", dtype=dtype)
+    load_release(checkpoint_files["t2v"], "t2v", dtype=dtype)
     assert counted == {"opened": 1, "built": 1, "checked": 1}
 
 

@@ -1,128 +1,178 @@
-"""The count of bytes against what PyTorch's allocator reports, and the estimate against whole runs."""
+"""Memory options: nothing but rounding changes, weights are where they are used, and what runs out is explained."""
 
-import json
-from pathlib import Path
+import weakref
 
 import pytest
 import torch
-from instruments import allocated_peak
+from tiny_pipelines import KINDS, sample, tensors
 
-import vdmlib
-from vdmlib.released.estimate import TensorLedger, peak_bytes
-
-pytestmark = pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
-
-TOLERANCE = 0.1  # Of the measured peak. The estimate leaves out latents, tokens and the sampler's arithmetic.
+from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
+from vdmlib.released import encoders, pipeline
+from vdmlib.released.memory import lend, lend_by_block, unet_blocks
+from vdmlib.released.releases import build_networks
 
 
-def test_each_storage_counts_once_from_birth_to_death():
-    before = torch.zeros(1000)
-    with TensorLedger() as ledger:
-        first = before + 1
-        assert ledger.bytes == 4000
-        view = first.reshape(10, 100).t()
-        before.add_(1)
-        assert ledger.bytes == 4000  # Views and what was there before are not new.
-        del first
-        assert ledger.bytes == 4000
-        second = view.double()
-        assert ledger.bytes == 12000
-        del view
-        assert ledger.bytes == 8000
-    del second
-    assert ledger.peak == 12000
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        MemoryOptions(guidance_in_one_batch=False),
+        MemoryOptions(decode_frames=1),
+        MemoryOptions(sliced_attention=True),
+        MemoryOptions(offload="networks"),
+        MemoryOptions(False, 1, True, "blocks"),
+    ],
+    ids=lambda options: MemoryOptions(decode_frames=5).difference(options),
+)
+def test_memory_options_change_nothing_but_rounding(kind, options, pipes, monkeypatch):
+    monkeypatch.setattr("vdmlib.released.memory.SLICE_TOKENS", 64)  # Smaller slices than these tiny pictures.
+    pipe = pipes[kind]
+    expected, weights = sample(pipe), list(pipe.networks.unet.parameters())
+    pipe.memory = options
+    result = sample(pipe)
+    assert (result - expected).abs().max() < 1e-3
+    assert all(now is before for now, before in zip(pipe.networks.unet.parameters(), weights, strict=True))
 
 
-@torch.no_grad()
-def test_ledger_is_the_allocators_account_of_a_u_net():
-    net = vdmlib.UNet3D(vdmlib.UNet3DConfig.tiny()).eval()
-    x, context = torch.randn(2, 4, 4, 16, 32), torch.randn(2, 77, 24)
+def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then():
+    """On the meta device, which refuses to compute with a weight that was left behind."""
+    networks = build_networks(Release.tiny("t2v"))
+    net, inputs = networks.unet, (torch.zeros(1, 4, 4, 8, 16), torch.zeros(1), torch.zeros(1, 77, 24))
+    x, timesteps, context = (t.to("meta") for t in inputs)
+    before, away = list(net.parameters()), []
 
-    def run():
-        return net(x, torch.tensor([1, 500]), context=context, fps=8)
+    def count(*_):
+        away.append(sum(any(p.is_meta for p in block.parameters()) for block in unet_blocks(net)))
 
-    run()
-    assert peak_bytes(run) == pytest.approx(allocated_peak(run), rel=0.01)
+    hooks = [block.register_forward_pre_hook(count) for block in unet_blocks(net)]
+    with lend_by_block(net, "meta") as unet:
+        for hook in [block.register_forward_pre_hook(count) for block in unet_blocks(net)]:
+            hooks.append(hook)
+        assert unet(x, timesteps, context=unet.prepare_context(context), fps=8).is_meta
+    assert away == [0, 1] * len(unet_blocks(net))
+    assert all(a is b for a, b in zip(net.parameters(), before, strict=True))
+    with lend(networks.text_encoder, "meta") as encoder:
+        assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
+    with pytest.raises(ZeroDivisionError), lend_by_block(net, "meta"):
+        1 / 0  # noqa: B018
+    assert not any(t.is_meta for network in networks.named().values() for t in tensors(network))
+    for hook in hooks:
+        hook.remove()
+    assert not any(block._forward_pre_hooks or block._forward_hooks for block in unet_blocks(net))
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_ledger_counts_the_weights_that_a_cpu_copies(layout):
-    """Two small frames in a wide layer, as a full-size network has."""
-    convolution, x = torch.nn.Conv2d(320, 320, 3, padding=1), torch.randn(2, 320, 4, 4).to(memory_format=layout)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options", [MemoryOptions(), MemoryOptions(False, 1, True, "blocks")], ids=["fastest", "least"]
+)
+def test_on_another_device_everything_is_there_when_it_is_used(kind, options, monkeypatch):
+    """The meta device stands in for a GPU: it, too, refuses to compute with what was left on the CPU."""
+    pipe = VideoCrafterPipeline(build_networks(Release.tiny(kind)), Release.tiny(kind), "meta", options)
+    decode, seen = encoders.decode_latents, {}
+    monkeypatch.setattr(pipe, "_check_finite", lambda what, values: seen.update({what: values.device.type}))
+    monkeypatch.setattr(pipeline, "decode_latents", lambda *given: torch.zeros_like(decode(*given), device="cpu"))
+    assert sample(pipe).shape == (1, 4, 3, 64, 128)
+    assert seen == {"latents": "meta", "pixels": "cpu"}
+    home = "meta" if options.offload is None else "cpu"
+    assert {t.device.type for network in pipe.networks.named().values() for t in tensors(network)} == {home}
+    pipe.networks.unet.norm_out.to_empty(device="cpu")
+    monkeypatch.setattr(pipe, "_place", lambda: None)
+    if options.offload is None:
+        with pytest.raises(RuntimeError, match="device"):
+            sample(pipe)
 
-    def run():
-        return convolution(x)
 
-    run()
-    assert peak_bytes(run, on_cpu=True) == pytest.approx(allocated_peak(run), rel=0.05)
-    assert peak_bytes(run) < 0.05 * peak_bytes(run, on_cpu=True)
+PHASES = {"loading": "_place", "encoding": "text_encoder", "denoising": "unet", "decoding": "autoencoder"}
+EXPECTED = {
+    "loading": ["offload='networks'"],
+    "encoding": ["offload='networks'"],
+    "denoising": ["guidance_in_one_batch=False", "offload='networks'", "sliced_attention=True", "offload='blocks'"],
+    "decoding": ["decode_frames=1", "offload='networks'"],
+}
+LAST = {"loading": "use a machine with more memory"}
 
 
-@pytest.fixture(scope="module")
-def pipe():
-    release = vdmlib.Release.tiny("i2v")
-    return vdmlib.VideoCrafterPipeline(vdmlib.released.releases.build_networks(release), release, "cpu")
+@pytest.fixture
+def half_networks():
+    networks = build_networks(Release.tiny())
+    for network in networks.named().values():
+        network.half()
+    return networks
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_out_of_memory_names_the_option_to_try_next(phase, device, half_networks, monkeypatch):
+    def full(*_, **__):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    pipe, advice = VideoCrafterPipeline(half_networks, Release.tiny(), device), []
+    monkeypatch.setattr(pipe, "_check_finite", lambda *_: None)
+    # What is on the meta device cannot come back from there.
+    monkeypatch.setattr(pipe, "_place", full if phase == "loading" else lambda: None)
+    if phase != "loading":
+        network = getattr(pipe.networks, PHASES[phase])
+        monkeypatch.setattr(network, "decode" if phase == "decoding" else "forward", full)
+    what = "the weights" if phase == "loading" else "1 × 4 frames of 64 × 128"
+    while True:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match=f"while {phase} {what} in float16") as caught:
+            sample(pipe)
+        assert "\n" not in str(caught.value)
+        options = pipe.memory.next_saving(phase, offload=device != "cpu")
+        if options is None:
+            assert LAST.get(phase, "make the video smaller") in str(caught.value)
+            break
+        assert f"MemoryOptions({MemoryOptions().difference(options)})" in str(caught.value)
+        advice.append(pipe.memory.difference(options))
+        pipe.memory = options
+    # On the CPU itself there is nowhere else for weights to wait.
+    assert advice == [option for option in EXPECTED[phase] if device != "cpu" or "offload" not in option]
+    monkeypatch.setattr(pipe, "dtype", torch.float32)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="bfloat16" if device == "cpu" else r"torch\.float16"):
+        sample(pipe)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [dict(guidance_in_one_batch=False, decode_frames=1), dict(decode_frames=4)],
-    ids=["in turn", "decoding four"],
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."),
+        RuntimeError("unable to mmap 16 bytes from file <model.ckpt>: Cannot allocate memory (12)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[-30:] or "MemoryError",
 )
-def test_estimate_is_the_measured_peak_of_a_run(pipe, options):
-    pipe.memory = vdmlib.MemoryOptions(**options)
-    size = dict(frames=4, height=128, width=128)
+def test_memory_that_runs_out_elsewhere_is_recognised(error, checkpoint_files, monkeypatch):
+    def full(*_, **__):
+        raise error
 
-    def run():
-        pipe("a cat", image=torch.zeros(3, 28, 28), steps=1, seed=0, progress=False, **size)
-
-    estimate = vdmlib.estimate_memory(pipe.release, pipe.memory, torch.float32, device="cpu", **size)
-    assert max(estimate.activations.values()) == pytest.approx(allocated_peak(run), rel=TOLERANCE)
+    monkeypatch.setattr(pipeline, "load_release", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"while loading the weights in float32: load .*bfloat16"):
+        VideoCrafterPipeline.from_checkpoint(checkpoint_files["t2v"], device="cpu", release=Release.tiny())
 
 
-@pytest.mark.parametrize("model", ["videocrafter2", "videocrafter1_i2v"])
-def test_estimate_is_the_measured_peak_at_full_size(model):
-    """Measured once, on a CPU in float32, by the commands in ``tests/measured/README.md``."""
-    measured = json.loads((Path(__file__).parents[1] / f"measured/{model}_cpu.json").read_text())
-    release = getattr(vdmlib.Release, model)()
-    size = dict(zip(("frames", "height", "width"), measured["video"], strict=True))
-    assert size == dict(frames=16, height=320, width=512)
-    estimate = vdmlib.estimate_memory(release, vdmlib.MemoryOptions(), torch.float32, device="cpu", **size)
-    (row,) = measured["rows"]
-    assert sum(estimate.weights.values()) / 1e9 == pytest.approx(measured["weights GB"], rel=1e-3)
-    assert max(estimate.activations.values()) / 1e9 == pytest.approx(row["peak GB"], rel=0.02)
-    half = vdmlib.estimate_memory(release, vdmlib.MemoryOptions(), torch.float16, **size)
-    assert half.peak < 0.55e9 * (measured["weights GB"] + row["peak GB"]) < 12e9
+def test_an_error_about_memory_keeps_none_of_it(pipes, monkeypatch):
+    """A notebook holds on to the last error, and the advice is to try again there."""
+    activations = []
+
+    def full(x, *_, **__):
+        hidden = x + 1
+        activations.append(weakref.ref(hidden))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pipes["t2v"].networks.unet, "forward", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
+        sample(pipes["t2v"])
+    assert caught.value.__cause__ is not None and activations[0]() is None
 
 
-def test_options_save_what_they_promise(monkeypatch):
-    # Beside so small a network they are then as large as they are beside a full-size one.
-    monkeypatch.setattr(vdmlib.released.memory, "GPU_WIDE_ELEMENTS", 2**17)
-    monkeypatch.setattr(vdmlib.released.memory, "CPU_TOKENS", 256)
-    release = vdmlib.Release.tiny("i2v")
+def test_other_runtime_errors_pass_unchanged(pipes, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("something else")
 
-    def estimate(device="cuda", **options):
-        return vdmlib.estimate_memory(release, vdmlib.MemoryOptions(**options), height=128, device=device)
-
-    plain, in_turn = estimate(), estimate(guidance_in_one_batch=False, decode_frames=1, offload="networks")
-    assert in_turn.activations["denoising"] < 0.7 * plain.activations["denoising"]
-    assert in_turn.activations["decoding"] < 0.5 * plain.activations["decoding"]
-    assert in_turn.resident["denoising"] == plain.weights["unet"] < plain.resident["denoising"]
-    assert plain.resident["decoding"] == sum(plain.weights.values()) > in_turn.resident["decoding"]
-    assert estimate(device="cpu").activations["denoising"] <= plain.activations["denoising"]
-    monkeypatch.setattr(vdmlib.released.memory, "SLICE_TOKENS", 128)
-    sliced = estimate(sliced_attention=True, offload="blocks")
-    assert sliced.activations["denoising"] < plain.activations["denoising"]
-    assert sliced.resident["denoising"] < 0.6 * in_turn.resident["denoising"]
-    assert sliced.peak < plain.peak
-
-
-def test_videocrafter2_fits_a_t4():
-    """Weights as in the released file, and with guidance under 12 GB at 16 × 320 × 512 in float16."""
-    estimate = vdmlib.estimate_memory(vdmlib.Release.videocrafter2())
-    # The text encoder's last block, its projection and its logit scale are not needed.
-    text = 354_032_641 - (12 * 1024**2 + 13 * 1024) - 1024**2 - 1
-    expected = {"unet": 1_413_284_420, "autoencoder": 83_653_863, "text_encoder": text}
-    assert estimate.weights == {name: 2 * parameters for name, parameters in expected.items()}
-    assert estimate.peak < 5e9
+    monkeypatch.setattr(pipes["t2v"].networks.unet, "forward", broken)
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        sample(pipes["t2v"])

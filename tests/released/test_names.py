@@ -1,6 +1,7 @@
 """Every name and shape of the released files, at full size and without memory."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,9 @@ def test_names_and_shapes_are_the_released_files(name):
     assert len(ours) + len(names_of["unet"]) + len(buffers) == manifest["total_keys"]
     elements = sum(torch.Size(shape).numel() for _, shape in names_of["unet"].values())
     assert elements == manifest["prefixes"]["model.diffusion_model."]["elements"]
+
+
+def test_a_release_sees_pictures_or_it_does_not():
+    for kind, changes in (("t2v", dict(kind="i2v")), ("i2v", dict(kind="t2v")), ("i2v", dict(resampler=None))):
+        with pytest.raises(ValueError, match=r"give both to image-to-video models \('i2v'\), neither to others"):
+            replace(Release.tiny(kind), **changes)

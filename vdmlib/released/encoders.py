@@ -8,6 +8,7 @@ checkpoint: which layers are used, and under which names they are stored.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,7 @@ class AutoencoderConfig:
         return 2 ** (len(self.channels) - 1)
 
 
-def build_vae(config: AutoencoderConfig) -> nn.Module:
+def build_vae(config: AutoencoderConfig) -> Any:
     """``diffusers``' ``AutoencoderKL`` with fresh weights."""
     levels = len(config.channels)
     return require("diffusers").AutoencoderKL(
@@ -170,7 +171,7 @@ def build_vae(config: AutoencoderConfig) -> nn.Module:
 
 
 def encode_pixels(
-    vae: nn.Module, video: Float[Tensor, "b f 3 h w"], noise: Float[Tensor, "b f c h2 w2"] | None = None
+    vae: Any, video: Float[Tensor, "b f 3 h w"], noise: Float[Tensor, "b f c h2 w2"] | None = None
 ) -> Float[Tensor, "b f c h2 w2"]:
     """Pixels in −1 ... 1 to latents; with ``noise`` a sample of the encoder's distribution, without it the mean."""
     distribution = vae.encode(rearrange(video, "b f c h w -> (b f) c h w")).latent_dist
@@ -181,7 +182,7 @@ def encode_pixels(
 
 
 def decode_latents(
-    vae: nn.Module, latents: Float[Tensor, "b f c h w"], frames_at_once: int | None = None
+    vae: Any, latents: Float[Tensor, "b f c h w"], frames_at_once: int | None = None
 ) -> Float[Tensor, "b f 3 h2 w2"]:
     """Latents to pixels around −1 ... 1, all frames together or a few at a time: the same result in less memory."""
     frames = rearrange(latents / LATENT_SCALE, "b f c h w -> (b f) c h w")

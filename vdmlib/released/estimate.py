@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,10 +108,9 @@ def estimate_memory(  # noqa: PLR0913, a documented entry point
         ValueError: for sizes that no video can have, in one sentence.
     """
     device, dtype = torch.device(device), choose_dtype(dtype, torch.device("cpu"))
-    frames, height, width = (
-        getattr(release, name) if given is None else given
-        for name, given in (("frames", frames), ("height", height), ("width", width))
-    )
+    frames = release.frames if frames is None else frames
+    height = release.height if height is None else height
+    width = release.width if width is None else width
     check_number("frames", frames, 1, 1024, whole=True)
     check_number("prompts", prompts, 1, 1024, whole=True)
     check_side("height", height)
@@ -128,7 +127,7 @@ def estimate_memory(  # noqa: PLR0913, a documented entry point
             _make_fake(network, dtype)
         slice_layers(networks.unet, options, device)
         run = _FakeRun(release, networks, options, dtype, latents, halves=2 if guidance else 1)
-        activations = {
+        activations: dict[Phase, int] = {
             phase: max(peak_bytes(step, on_cpu=device.type == "cpu") for step in steps)
             for phase, steps in run.steps().items()
         }
@@ -146,18 +145,19 @@ class _FakeRun:
     latents: tuple[int, ...]
     halves: int
 
-    def steps(self) -> dict[Phase, list[Callable[[], object]]]:
+    def steps(self) -> Mapping[Phase, Sequence[Callable[[], object]]]:
         """The calls of which each phase consists, one after the other; what they take at first is not counted."""
         text, videos = self.release.text_encoder, self.latents[0]
         ids, tokens = torch.zeros(videos + 1, text.tokens, dtype=torch.long), text.tokens
-        encode = [lambda: encode_text(self.networks.text_encoder, ids)]
-        if self.release.image_encoder is not None:
+        encode: list[Callable[[], object]] = [lambda: encode_text(self.networks.text_encoder, ids)]
+        image_encoder, resampler = self.networks.image_encoder, self.networks.resampler
+        if self.release.image_encoder is not None and image_encoder is not None and resampler is not None:
             side = self.release.image_encoder.image_size
             pictures = torch.empty(videos + 1, 3, side, side, dtype=self.dtype)
-            encode.append(lambda: self.networks.resampler(self.networks.image_encoder(pictures)))
-            tokens += self.networks.resampler.queries.shape[1]
+            encode.append(lambda: resampler(image_encoder(pictures)))
+            tokens += resampler.queries.shape[1]
         at_once = self.halves if self.options.guidance_in_one_batch else 1
-        context = torch.empty(at_once * videos, tokens, self.release.unet.context_channels, dtype=self.dtype)
+        context = torch.empty(at_once * videos, tokens, self.release.unet.context_channels or 0, dtype=self.dtype)
         return {"encoding": encode, "denoising": [lambda: self._denoise(context)], "decoding": [self._decode]}
 
     def _denoise(self, context: Tensor) -> object:

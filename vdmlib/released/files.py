@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -202,6 +202,7 @@ def _read_archive(path: Path, verify: bool) -> Any:
 
 def _read_old_pickle(path: Path, verify: bool) -> Any:
     size = path.stat().st_size
+    # Read through a map: a file would set aside whatever length a string in it claims to have.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         magic, asked = _look_through(stream, size)
         if magic != torch.serialization.MAGIC_NUMBER:
@@ -209,10 +210,10 @@ def _read_old_pickle(path: Path, verify: bool) -> Any:
         for _ in range(_PICKLES_OF_OLD_FILES - 1):
             _look_through(stream, size)
         stream.seek(0)
-        return torch.load(stream, map_location="cpu", weights_only=True)
+        return torch.load(cast(Any, stream), map_location="cpu", weights_only=True)
 
 
-def _look_through(stream: zipfile.ZipExtFile | mmap.mmap, size: int) -> tuple[int, list[str]]:
+def _look_through(stream: Any, size: int) -> tuple[int, list[str]]:
     """Read one pickle without executing it; the last whole number in it, and what it imports.
 
     PyTorch itself refuses all that would run code. Refused here is what would take more memory than the file has
@@ -221,9 +222,9 @@ def _look_through(stream: zipfile.ZipExtFile | mmap.mmap, size: int) -> tuple[in
     number, asked = 0, []
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name in ("BININT", "BININT1", "BININT2", "LONG1"):
-            number = argument
+            number = int(argument or 0)
         elif operation.name == "GLOBAL":
-            asked.append(argument.replace(" ", "."))
+            asked.append(str(argument).replace(" ", "."))
         elif operation.name == "BINPERSID" and number > size:  # A storage's description ends with its length.
             raise ValueError(f"a storage of {number} numbers in a file of {size} bytes")
     if any(name.endswith(".bytearray") for name in asked):

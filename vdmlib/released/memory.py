@@ -4,10 +4,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..attention import Attention, FeedForward
 from ..devices import dtype_name
@@ -101,7 +101,7 @@ def lend(module: nn.Module, device: torch.device | str) -> Iterator[nn.Module]:
             kind[name] = tensor
 
 
-def tensors_of(module: nn.Module) -> Iterator[dict[str, Tensor | None]]:
+def tensors_of(module: nn.Module) -> Iterator[dict[str, Any]]:
     """The dictionaries of parameters and of buffers of a module and all modules in it."""
     for owner in module.modules():
         yield owner._parameters

@@ -6,6 +6,7 @@ called here is rewritten into what they are called there.
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ def _released_shape(name: str, parameter: Tensor, config: UNet3DConfig) -> tuple
     return shape if config.linear_projections and not name.startswith("encoder_blocks.0.") else (*shape, 1)
 
 
-def autoencoder_names(vae: nn.Module) -> Names:
+def autoencoder_names(vae: Any) -> Names:
     """For every parameter of the autoencoder: its released name and shape.
 
     The released code counts the decoder's levels from the finest, and its attention is made of 1 × 1 convolutions.
@@ -174,7 +175,7 @@ def checkpoint_names(networks: Networks) -> dict[str, Names]:
         "autoencoder": (AUTOENCODER, autoencoder_names(networks.autoencoder)),
         "text_encoder": (TEXT, own(networks.text_encoder)),
     }
-    if networks.image_encoder is not None:
+    if networks.image_encoder is not None and networks.resampler is not None:
         inside["image_encoder"] = (IMAGE + "visual.", own(networks.image_encoder))
         inside["resampler"] = (RESAMPLER, own(networks.resampler, resampler_name))
     return {

@@ -46,6 +46,14 @@ class Release:
     fps: int = 28
     hub_id: str | None = None
 
+    def __post_init__(self):
+        sees = self.image_encoder is not None and self.resampler is not None
+        if sees != (self.kind == "i2v"):
+            raise ValueError(
+                f"kind is {self.kind!r}, image_encoder {self.image_encoder}, resampler {self.resampler}: give both to "
+                f"image-to-video models ('i2v'), neither to others ('t2v')."
+            )
+
     @classmethod
     def videocrafter2(cls) -> "Release":
         return cls("t2v", UNet3DConfig.videocrafter2(), hub_id="VideoCrafter/VideoCrafter2")
@@ -128,7 +136,7 @@ class Networks:
 def build_networks(release: Release) -> Networks:
     """The networks of a release with fresh weights, on the current default device (``with torch.device(...)``)."""
     networks = Networks(UNet3D(release.unet), build_vae(release.autoencoder), text_encoder(release.text_encoder))
-    if release.kind == "i2v":
+    if release.image_encoder is not None and release.resampler is not None:
         networks.image_encoder = image_encoder(release.image_encoder)
         networks.resampler = Resampler(**release.resampler)
     for network in networks.named().values():

@@ -1,0 +1,17 @@
+"""Pipelines of tiny models, untrained, that go through the code of the full-size ones."""
+
+import torch
+
+from vdmlib import VideoCrafterPipeline
+
+PICTURE = torch.linspace(-1, 1, 3 * 40 * 50).reshape(3, 40, 50)
+KINDS = ["t2v", "i2v"]
+
+
+def tensors(network: torch.nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def sample(pipe: VideoCrafterPipeline, prompt="a cat", **changes) -> torch.Tensor:
+    image = PICTURE if pipe.release.kind == "i2v" else None
+    return pipe(prompt, **{"image": image, "steps": 2, "seed": 1, "progress": False, **changes})
