@@ -225,11 +225,12 @@ class VideoCrafterPipeline:
         shape = (videos, settings.frames, self.release.unet.out_channels)
         streams = noise_streams(settings.seed, videos)
         slice_layers(self.networks.unet, self.memory, self.device)
+        noise = draw_noise((*shape, settings.height // factor, settings.width // factor), streams)
         with self._running("unet") as unet:
             return sample_ddim(
                 unet,
                 self.release.schedule,
-                draw_noise((*shape, settings.height // factor, settings.width // factor), streams).to(self.device),
+                noise.to(self.device, torch.promote_types(noise.dtype, self.dtype)),  # float64 for weights in float64
                 context=context,
                 uncond_context=uncond_context,
                 guidance_scale=settings.guidance_scale,
