@@ -1,11 +1,19 @@
 """Pipelines of tiny models, untrained, that go through the code of the full-size ones."""
 
 import torch
+from golden_numbers import ROUNDING
 
 from vdmlib import VideoCrafterPipeline
 
 PICTURE = torch.linspace(-1, 1, 3 * 40 * 50).reshape(3, 40, 50)
 KINDS = ["t2v", "i2v"]
+
+
+ONE_ROUNDING = 2 * ROUNDING  # Of pixels, which are at most 1.
+
+
+def difference(video: torch.Tensor, other: torch.Tensor) -> float:
+    return float((video - other).abs().max())
 
 
 def tensors(network: torch.nn.Module) -> list[torch.Tensor]:
