@@ -98,8 +98,8 @@ def test_estimate_is_the_measured_peak_at_full_size(model):
 
 def test_options_save_what_they_promise(monkeypatch):
     # Beside so small a network they are then as large as they are beside a full-size one.
-    monkeypatch.setattr(vdmlib.released.memory, "GPU_CHUNK_ELEMENTS", 2**18)
-    monkeypatch.setattr(vdmlib.FeedForward, "CHUNK_ELEMENTS", 2**17)
+    monkeypatch.setattr(vdmlib.released.memory, "GPU_WIDE_ELEMENTS", 2**17)
+    monkeypatch.setattr(vdmlib.released.memory, "CPU_TOKENS", 256)
     release = vdmlib.Release.tiny("i2v")
 
     def estimate(device="cuda", **options):
