@@ -25,7 +25,8 @@ from vdmlib.released.names import autoencoder_names
 def test_token_ids():
     golden = case("clip", "tokens")
     prompts, expected = golden.meta["config"]["prompts"], golden.outputs()["ids"].long()
-    result = tokenizer(TextEncoderConfig())(prompts)
+    with pytest.warns(UserWarning, match="one has 100: it does not see .word word"):
+        result = tokenizer(TextEncoderConfig())(prompts)
     wrong = [p for p, ours, theirs in zip(prompts, result, expected, strict=True) if not torch.equal(ours, theirs)]
     assert not wrong and len(prompts) > 20
 
