@@ -91,7 +91,7 @@ def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
         if not module.stem.startswith("_") or name == "vdmlib.viz.__init__":
             name = name.removesuffix(".__init__")
             source[0] += (
-                f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :undoc-members:\n```\n"
+                f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :undoc-members:\n   :ignore-module-all:\n```\n"
             )
 
 
