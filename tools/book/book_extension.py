@@ -90,9 +90,8 @@ def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
         name = ".".join(module.relative_to(LIBRARY.parent).with_suffix("").parts)
         if not module.stem.startswith("_") or name == "vdmlib.viz.__init__":
             name = name.removesuffix(".__init__")
-            source[0] += (
-                f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :undoc-members:\n   :ignore-module-all:\n```\n"
-            )
+            options = "".join(f"\n   :{option}:" for option in ("members", "undoc-members", "ignore-module-all"))
+            source[0] += f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}{options}\n```\n"
 
 
 def _first_chapter(module: Path) -> tuple[int, str]:
