@@ -137,8 +137,9 @@ def test_what_a_model_does_not_see_of_a_prompt_is_said(pipes):
 
 def test_levels_can_be_listed(pipes):
     steps = []
-    sample(pipes["t2v"], steps=range(999, 0, -300), callback=steps.append)
-    assert [s.timestep for s in steps] == [999, 699, 399, 99]
+    for levels in (range(999, 0, -300), (level for level in (99, 399, 699, 999))):
+        sample(pipes["t2v"], steps=levels, callback=steps.append)
+    assert [s.timestep for s in steps] == [999, 699, 399, 99] * 2
 
 
 def test_the_settings_of_a_release_are_made_alike_everywhere():

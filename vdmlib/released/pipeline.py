@@ -52,6 +52,8 @@ class SamplingSettings:
     seed: int | None = None
 
     def __post_init__(self):
+        if isinstance(self.steps, Iterable) and not isinstance(self.steps, str | SupportsIndex):
+            object.__setattr__(self, "steps", tuple(self.steps))  # Levels are read more than once.
         check_number("guidance_scale", self.guidance_scale, 0, 1000)
         check_number("eta", self.eta, 0, 1)
         check_number("fps", self.fps, 0.1, 1000)
