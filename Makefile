@@ -82,7 +82,7 @@ $(COLAB_SETUP): requirements-colab.txt pyproject.toml tools/book/colab_environme
 $(LOWEST_SETUP): pyproject.toml requirements.txt tools/book/lowest_versions.py $(SETUP)
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(BIN)/python tools/book/lowest_versions.py > $(LOWEST)/lowest.txt
-	grep -E '^(beartype|pytest|pytest-xdist|nbclient|nbformat)==' requirements.txt >> $(LOWEST)/lowest.txt
+	grep -E '^(beartype|hypothesis|pytest|pytest-xdist|nbclient|nbformat)==' requirements.txt >> $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
