@@ -16,6 +16,7 @@ Matplotlib, Pillow and the widgets are needed for this module only, so ``import 
 
 from .motion import animate, gif_bytes, image_slider
 from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source, table, tensor_row, to_bytes
+from .resnet_map import resnet_map
 from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, arrow, box, mix, shown_once, use_style
 from .unet_map import PARTS, unet_map
 
@@ -38,6 +39,7 @@ __all__ = [
     "labelled_heatmap",
     "mix",
     "picture_map",
+    "resnet_map",
     "shown_once",
     "source",
     "table",
