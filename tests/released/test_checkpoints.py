@@ -13,6 +13,7 @@ from tiny_networks import tiny_config, tiny_inputs, tiny_network
 from tiny_pipelines import KINDS
 from torch import Tensor
 
+import vdmlib
 from vdmlib import Release, UNet3D, UNet3DConfig
 from vdmlib.released import checkpoints, files
 from vdmlib.released.checkpoints import load_release, load_unet, unet_from_videocrafter, unet_to_videocrafter
@@ -48,6 +49,14 @@ def assert_same_network(net: UNet3D, dtype: torch.dtype = torch.float32):
 
 def tiny_weights(kind: str = "t2v") -> dict[str, Tensor]:
     return dict(SyntheticWeights(Release.tiny(kind)))
+
+
+def test_the_contract_holds():
+    for name in (
+        "CheckpointError", "load_unet", "read_checkpoint", "released_name", "released_names", "unet_from_videocrafter",
+        "unet_to_videocrafter",
+    ):  # fmt: skip
+        assert callable(getattr(vdmlib.checkpoints, name)), name
 
 
 # What loads

@@ -172,6 +172,18 @@ def test_checkpoints_of_something_else(tmp_path, content, expected):
     assert expected in problem_with(tmp_path / "other.pt")
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("unable to mmap: Cannot allocate memory (12)")])
+def test_a_file_is_not_blamed_for_a_full_memory(error, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    torch.save(WEIGHTS, tmp_path / "a.ckpt")
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(type(error)) as caught:
+        read_checkpoint(tmp_path / "a.ckpt")
+    assert caught.value is error
+
+
 # Where files are
 
 

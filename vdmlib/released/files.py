@@ -138,6 +138,8 @@ def _read(path: Path, verify: bool) -> CheckpointFile:
     try:
         content = reader(path, verify)
     except Exception as error:  # A damaged file can make the readers fail in any way.
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, _NotTensors) or (isinstance(error, pickle.UnpicklingError) and asked):
             raise CheckpointError(
