@@ -58,6 +58,12 @@ def check_bool(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {shown(value)}: use True or False.")
 
 
+def check_instance(name: str, value: Any, kind: type, example: str) -> None:
+    """An object of this class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {shown(value)}: pass one such as {example}.")
+
+
 def check_released_settings(
     params: Any, known: Iterable[str], needed: Iterable[str] = (), of: str = "model.params"
 ) -> None:

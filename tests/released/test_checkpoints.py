@@ -311,7 +311,7 @@ def test_a_release_that_does_not_fit(case, tmp_path):
 def test_arguments_of_the_wrong_kind():
     assert "The weights are a list" in problem_with([])
     for load in (unet_from_videocrafter, load_unet):
-        with pytest.raises(TypeError, match=r"config is a str: pass one such as UNet3DConfig\.videocrafter2\(\)"):
+        with pytest.raises(TypeError, match=r"config is 'videocrafter2': pass one such as UNet3DConfig\."):
             load({}, "videocrafter2")
 
 

@@ -99,7 +99,8 @@ def test_estimate_is_the_measured_peak_at_full_size(model):
 def test_options_save_what_they_promise(monkeypatch):
     # Beside so small a network they are then as large as they are beside a full-size one.
     monkeypatch.setattr(vdmlib.released.memory, "GPU_WIDE_ELEMENTS", 2**17)
-    monkeypatch.setattr(vdmlib.released.memory, "CPU_TOKENS", 256)
+    for room in (vdmlib.inference, vdmlib.released.memory):
+        monkeypatch.setattr(room, "CPU_TOKENS", 256)
     release = vdmlib.Release.tiny("i2v")
 
     def estimate(device="cuda", **options):
@@ -141,3 +142,10 @@ def test_videocrafter2_fits_a_t4():
 def test_sizes_that_no_video_can_have(changes, expected):
     with pytest.raises(ValueError, match=expected):
         vdmlib.estimate_memory(vdmlib.Release.tiny(), **changes)
+
+
+def test_arguments_of_another_kind():
+    with pytest.raises(TypeError, match=r"release is 'tiny': pass one such as Release\.videocrafter2\(\)"):
+        vdmlib.estimate_memory("tiny")
+    with pytest.raises(TypeError, match=r"options is 'blocks': pass one such as MemoryOptions\(decode_frames=1\)"):
+        vdmlib.estimate_memory(vdmlib.Release.tiny(), "blocks")

@@ -5,10 +5,11 @@ import weakref
 import pytest
 import torch
 from tiny_pipelines import KINDS, ONE_ROUNDING, difference, sample, tensors
+from torch import nn
 
 from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
 from vdmlib.released import encoders, pipeline
-from vdmlib.released.memory import lend, lend_by_block, unet_blocks
+from vdmlib.released.memory import lend, lend_by_block
 from vdmlib.released.releases import build_networks
 
 
@@ -40,16 +41,17 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
     net, inputs = networks.unet, (torch.zeros(1, 4, 4, 8, 16), torch.zeros(1), torch.zeros(1, 77, 24))
     x, timesteps, context = (t.to("meta") for t in inputs)
     before, away = list(net.parameters()), []
+    # Blocks of several layers, which can be looked at just before they run and then in their first layer.
+    blocks = [block for block in net.named_blocks().values() if isinstance(block, nn.ModuleDict)]
+    firsts = [next(layer for layer in block.modules() if not list(layer.children())) for block in blocks]
 
     def count(*_):
-        away.append(sum(any(p.is_meta for p in block.parameters()) for block in unet_blocks(net)))
+        away.append(sum(any(p.is_meta for p in block.parameters()) for block in blocks))
 
-    hooks = [block.register_forward_pre_hook(count) for block in unet_blocks(net)]
+    hooks = [layer.register_forward_pre_hook(count) for layer in (*blocks, *firsts)]
     with lend_by_block(net, "meta") as unet:
-        for hook in [block.register_forward_pre_hook(count) for block in unet_blocks(net)]:
-            hooks.append(hook)
         assert unet(x, timesteps, context=unet.prepare_context(context), fps=8).is_meta
-    assert away == [0, 1] * len(unet_blocks(net))
+    assert away == [0, 1] * len(blocks)
     assert all(a is b for a, b in zip(net.parameters(), before, strict=True))
     with lend(networks.text_encoder, "meta") as encoder:
         assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
@@ -58,7 +60,7 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
     assert not any(t.is_meta for network in networks.named().values() for t in tensors(network))
     for hook in hooks:
         hook.remove()
-    assert not any(block._forward_pre_hooks or block._forward_hooks for block in unet_blocks(net))
+    assert not any("forward" in vars(module) for module in net.modules())
 
 
 @pytest.mark.parametrize("kind", KINDS)

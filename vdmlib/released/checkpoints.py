@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
 from ..unet3d import UNet3D
@@ -71,7 +72,8 @@ def unet_from_videocrafter(
     Raises:
         CheckpointError: names what is missing, foreign and misshapen.
     """
-    _check_target(config, dtype, device)
+    check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
+    _check_target(dtype, device)
     if not isinstance(state_dict, Mapping):
         raise CheckpointError(
             f"The weights are a {type(state_dict).__name__}, but must be a dictionary from names to tensors."
@@ -94,7 +96,8 @@ def load_unet(
     Raises:
         FileNotFoundError, CheckpointError: in one sentence.
     """
-    _check_target(config, dtype, device)
+    check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
+    _check_target(dtype, device)
     with opened(path) as file:
         return _unet_from(file, config, dtype, device)
 
@@ -140,7 +143,9 @@ def load_release(
     Raises:
         FileNotFoundError, CheckpointError: in one sentence; nothing is half loaded.
     """
-    _check_target(release and release.unet, dtype, device)
+    if release is not None:
+        check_instance("release", release, Release, "Release.videocrafter2()")
+    _check_target(dtype, device)
     with opened(path, verify) as file:
         weights = _unwrapped(file)
         prefix = _prefix(weights, UNET + _FIRST)
@@ -226,9 +231,7 @@ def _prefix(names: Iterable[str], first: str) -> str:
 # Checks
 
 
-def _check_target(config: UNet3DConfig | None, dtype: torch.dtype | None, device: torch.device | str) -> None:
-    if not isinstance(config, UNet3DConfig | None):
-        raise TypeError(f"config is a {type(config).__name__}: pass one such as UNet3DConfig.videocrafter2().")
+def _check_target(dtype: torch.dtype | None, device: torch.device | str) -> None:
     choose_device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype is {dtype}, but weights need a floating point type, such as torch.float16.")

@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..checks import check_number, check_side
+from ..checks import check_instance, check_number, check_side
 from ..devices import choose_dtype
 from ..unet3d import UNet3D
 from .encoders import decode_latents, encode_text
-from .memory import FASTEST, MemoryOptions, Phase, slice_layers, tensors_of, unet_blocks
+from .memory import FASTEST, MemoryOptions, Phase, slice_layers, tensors_of
 from .releases import Networks, Release, skeleton
 
 
@@ -105,8 +105,10 @@ def estimate_memory(  # noqa: PLR0913, a documented entry point
         device: only its kind counts; a CPU copies the weights of convolutions.
 
     Raises:
-        ValueError: for sizes that no video can have, in one sentence.
+        ValueError, TypeError: for sizes that no video can have and arguments of another kind, in one sentence.
     """
+    check_instance("release", release, Release, "Release.videocrafter2()")
+    check_instance("options", options, MemoryOptions, "MemoryOptions(decode_frames=1)")
     device, dtype = torch.device(device), choose_dtype(dtype, torch.device("cpu"))
     frames = release.frames if frames is None else frames
     height = release.height if height is None else height
@@ -187,7 +189,7 @@ def _resident(weights: dict[str, int], net: UNet3D, options: MemoryOptions, dtyp
         return dict.fromkeys(("encoding", "denoising", "decoding"), sum(weights.values()))
     unet = weights["unet"]
     if options.offload == "blocks":
-        blocks = [sum(p.numel() for p in block.parameters()) * dtype.itemsize for block in unet_blocks(net)]
+        blocks = [sum(p.numel() for p in block.parameters()) * dtype.itemsize for block in net.named_blocks().values()]
         unet = unet - sum(blocks) + max(blocks)
     images = weights.get("image_encoder", 0) + weights.get("resampler", 0)
     return {"encoding": max(weights["text_encoder"], images), "denoising": unet, "decoding": weights["autoencoder"]}

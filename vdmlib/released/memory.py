@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..attention import Attention, FeedForward
+from ..checks import check_bool, check_number
 from ..devices import dtype_name
 from ..inference import CPU_TOKENS
 from ..unet3d import UNet3D
@@ -35,11 +36,9 @@ class MemoryOptions:
     offload: Literal["networks", "blocks"] | None = None
 
     def __post_init__(self):
-        for name in ("guidance_in_one_batch", "sliced_attention"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}: use True or False.")
-        if isinstance(self.decode_frames, bool) or not isinstance(self.decode_frames, int) or self.decode_frames < 1:
-            raise ValueError(f"decode_frames is {self.decode_frames!r}: use a whole number of frames from 1.")
+        check_bool("guidance_in_one_batch", self.guidance_in_one_batch)
+        check_bool("sliced_attention", self.sliced_attention)
+        check_number("decode_frames", self.decode_frames, 1, whole=True)
         if self.offload not in (None, "networks", "blocks"):
             raise ValueError(f"offload is {self.offload!r}: use None, 'networks' or 'blocks'.")
 
@@ -76,15 +75,19 @@ ALL_TOKENS = 2**62
 
 
 def slice_layers(net: UNet3D, options: MemoryOptions, device: torch.device) -> None:
-    """Let attention and feed-forward layers take as much at a time as options and device want."""
-    on_cpu = device.type == "cpu"
-    for module in net.modules():
-        if isinstance(module, Attention):
-            fastest = None if on_cpu else ALL_TOKENS
-            module.tokens_at_once = SLICE_TOKENS if options.sliced_attention else fastest
-        elif isinstance(module, FeedForward):
-            fastest = CPU_TOKENS if on_cpu else max(1, GPU_WIDE_ELEMENTS // module.widen.out_features)
-            module.tokens_at_once = CPU_TOKENS if options.sliced_attention else fastest
+    """Let attention and feed-forward layers take as many tokens at a time as options and device want.
+
+    The device decides and not the tensors that come, since an estimate for a GPU computes on a CPU's fake tensors.
+    """
+    for layer in net.modules():
+        if isinstance(layer, Attention):
+            on_gpu, least = ALL_TOKENS, SLICE_TOKENS
+        elif isinstance(layer, FeedForward):
+            on_gpu, least = max(1, GPU_WIDE_ELEMENTS // layer.widen.out_features), CPU_TOKENS
+        else:
+            continue
+        fastest = None if device.type == "cpu" else on_gpu
+        layer.tokens_at_once = least if options.sliced_attention else fastest
 
 
 @contextmanager
@@ -112,33 +115,27 @@ def tensors_of(module: nn.Module) -> Iterator[dict[str, Any]]:
 def lend_by_block(net: UNet3D, device: torch.device | str) -> Iterator[UNet3D]:
     """The U-Net as if it were on the device, though each block is there only while it runs."""
     with ExitStack() as stack:
-        for block in unet_blocks(net):
+        for block in net.named_blocks().values():
             stack.enter_context(_visiting(block, device))
-        for layer in (net.embedding, net.norm_out, net.conv_out):
+        for layer in (net.embedding, net.norm_out):
             stack.enter_context(lend(layer, device))
         yield net
 
 
 @contextmanager
 def _visiting(block: nn.Module, device: torch.device | str) -> Iterator[None]:
-    visit = ExitStack()
+    # No hooks: with them a network keeps what layers have returned, for whoever looks at it.
+    forward = block.forward
 
-    def arrive(module, inputs):
-        visit.enter_context(lend(module, device))
+    def visit(*inputs: Any) -> Any:
+        with lend(block, device):
+            return forward(*inputs)
 
-    def leave(module, inputs, output):
-        visit.close()
-
-    hooks = [block.register_forward_pre_hook(arrive), block.register_forward_hook(leave, always_call=True)]
+    block.forward = visit
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def unet_blocks(net: UNet3D) -> list[nn.Module]:
-    return [*net.encoder_blocks, net.middle, *net.decoder_blocks]
+        del block.forward
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configuration import UNet3DConfig
-from ..unet3d import UNet3D
+from ..unet3d import UNet3D, UNetBlock
 from .releases import Networks, Release
 
 # For every parameter of a network, under its name here: its name and its shape in a released file. Shapes differ where
@@ -33,6 +33,8 @@ SCHEDULE = {
     "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "scale_arr",
 }  # fmt: skip
 
+_BLOCKS = {"encoder": "input_blocks", "middle": "middle_block", "decoder": "output_blocks"}
+_SINGLE_LAYERS = {"encoder 0": "input_blocks.0.0", "init_attention": "init_attn.0", "out": "out.2"}
 # From names inside a module here to names inside the same module there, tried in this order.
 # "temopral" is how the released code spells it.
 _IN_THE_UNET = (
@@ -118,19 +120,15 @@ def released_names(config: UNet3DConfig) -> Names:
 
 def unet_names(net: UNet3D) -> Names:
     """:func:`released_names` of a network that is there already."""
-    parents = {
-        "embedding.timestep_mlp": "time_embed",
-        "embedding.fps_mlp": "fps_embedding",
-        "encoder_blocks.0.convolution": "input_blocks.0.0",
-        "encoder_blocks.0.temporal_transformer": "init_attn.0",
-        "norm_out": "out.0",
-        "conv_out": "out.2",
-    }
-    blocks = {f"encoder_blocks.{i}": (f"input_blocks.{i}", b) for i, b in enumerate(net.encoder_blocks) if i}
-    blocks["middle"] = ("middle_block", net.middle)
-    blocks |= {f"decoder_blocks.{i}": (f"output_blocks.{i}", b) for i, b in enumerate(net.decoder_blocks)}
-    for ours, (theirs, block) in blocks.items():
-        parents |= {f"{ours}.{layer}": f"{theirs}.{position}" for position, layer in enumerate(block)}
+    ours = {module: name for name, module in net.named_modules()}
+    parents = {"embedding.timestep_mlp": "time_embed", "embedding.fps_mlp": "fps_embedding", "norm_out": "out.0"}
+    for label, block in net.named_blocks().items():
+        if isinstance(block, UNetBlock):
+            kind, _, number = label.partition(" ")
+            theirs = f"{_BLOCKS[kind]}.{number}".removesuffix(".")
+            parents |= {f"{ours[block]}.{layer}": f"{theirs}.{position}" for position, layer in enumerate(block)}
+        else:
+            parents[ours[block]] = _SINGLE_LAYERS[label]
 
     names = {}
     for name, parameter in net.named_parameters():
