@@ -56,7 +56,7 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
     with lend(networks.text_encoder, "meta") as encoder:
         assert encoders.encode_text(encoder, torch.zeros(1, 77, dtype=torch.long, device="meta")).is_meta
     with pytest.raises(ZeroDivisionError), lend_by_block(net, "meta"):
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018, it raises
     assert not any(t.is_meta for network in networks.named().values() for t in tensors(network))
     for hook in hooks:
         hook.remove()

@@ -38,8 +38,8 @@ def test_the_pipeline_is_its_networks_put_together_by_hand(kind, exact_pipes):
     if kind == "i2v":
         size = release.image_encoder.image_size
         grey = torch.zeros(1, 3, size, size)  # What the released scripts pass for "no picture".
-        prepare = lambda picture: encoders.prepare_image(picture, size).double()  # noqa: E731
-        see = lambda picture: networks.resampler(networks.image_encoder(prepare(picture)))  # noqa: E731
+        prepare = lambda picture: encoders.prepare_image(picture, size).double()  # noqa: E731, short enough for one line
+        see = lambda picture: networks.resampler(networks.image_encoder(prepare(picture)))  # noqa: E731, short enough for one line
         shown, nothing = see(PICTURE[None]), see(grey)
         context = torch.cat([context, repeat(shown, "1 n c -> 2 n c")], dim=1)
         uncond = torch.cat([uncond, repeat(nothing, "1 n c -> 2 n c")], dim=1)

@@ -147,7 +147,7 @@ def test_a_kill_costs_less_than_a_minute_even_while_a_report_is_made(tmp_path, m
     stage = TinyStage(config)
     monkeypatch.setattr(stage, "report", lambda trained: pass_seconds(30) or {})
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    callback = lambda step, model: pass_seconds(8)  # noqa: E731
+    callback = lambda step, model: pass_seconds(8)  # noqa: E731, short enough for one line
     training.train(config, tmp_path, "cpu", progress=False, stage=stage, callback=callback)
     assert len(lost) == 24 + 5 and 30 < max(lost) < 60
 

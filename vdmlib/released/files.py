@@ -169,7 +169,7 @@ def _read_safetensors(path: Path, verify: bool) -> dict[str, Tensor]:
             raise ValueError("the header is longer than the file")
         json.loads(file.read(length), object_pairs_hook=_without_doubles)
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no mapping
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
