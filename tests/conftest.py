@@ -24,6 +24,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture
+def float64():
+    """Networks, and golden inputs and weights, in float64: nothing is left that depends on the processor."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def unchecked():
     """The library as users have it, for tests of its own error sentences: without the run-time checks of shapes."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -48,11 +48,17 @@ def test_recipe_makes_the_recorded_weights(golden):
 
 
 @pytest.mark.parametrize("golden", covered("blocks") + covered("resampler"))
-def test_block(golden):
+def test_block(golden, float64):
     assert golden.error(run_block(golden)) < MARGIN
 
 
 UNETS = [g for group in ("unet_variants", "unet_options", "unet_i2v", "unet_micro_inline") for g in covered(group)]
+
+
+@pytest.mark.parametrize("golden", UNETS)
+def test_unet_in_float64(golden, float64):
+    with torch.no_grad():
+        assert golden.error(run_unet(unet(golden), golden)) < MARGIN
 
 
 @pytest.mark.parametrize("golden", UNETS)
@@ -62,7 +68,7 @@ def test_unet(golden):
 
 
 @pytest.mark.parametrize("golden", covered("unet_trace"))
-def test_unet_block_by_block(golden):
+def test_unet_block_by_block(golden, float64):
     net, seen = unet(golden), {}
     named = {
         "input_blocks.0": net.encoder_blocks[0].convolution,
