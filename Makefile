@@ -36,9 +36,10 @@ serve: $(BOOK)  ## build the book and serve it on http://localhost:8000
 
 test: lint unit $(BOOK) notebook-outputs browser test-colab  ## run everything that CI runs
 
-lint: $(SETUP)  ## check the style of code and notebooks
+lint: $(SETUP)  ## check the style of code and notebooks, and the types of the library
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
 
 unit: $(SETUP)  ## test the library against golden numbers, and the rules for notebooks
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"

@@ -1,7 +1,7 @@
 """Attention over space, over time, and to text and image tokens (chapters 6 and 7)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -196,7 +196,7 @@ class DualCrossAttention(Attention):
         self.to_k_image = nn.Linear(self.to_k.in_features, self.to_k.out_features, bias=False)
         self.to_v_image = nn.Linear(self.to_v.in_features, self.to_v.out_features, bias=False)
         learned = image.scale == "learned"
-        self.image_scale = None if learned else float(image.scale)
+        self.image_scale = 1.0 if learned else float(image.scale)
         self.image_gate = nn.Parameter(torch.zeros(())) if learned else None
 
     def keys_values(self, context: Float[Tensor, "b m c"]) -> KeysValues:
@@ -217,13 +217,14 @@ class DualCrossAttention(Attention):
         return self.to_out(self.join_heads(from_text + self._scale() * from_image))
 
     def _scale(self) -> float | Tensor:
-        return self.image_scale if self.image_gate is None else 1 + self.image_gate.tanh()
+        return self.image_scale if self.image_gate is None else self.image_scale + self.image_gate.tanh()
 
-    def _for_each_frame(self, k: Tensor, v: Tensor, rows: int) -> KeysValues:
+    def _for_each_frame(self, k: Tensor, v: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         frames = rows // len(k)
         if self.tokens_per_frame is None or k.shape[2] != frames * self.tokens_per_frame:
             return k, v  # Every frame attends to all image tokens.
-        return tuple(rearrange(t, "v heads (f m) d -> (v f) heads m d", f=frames) for t in (k, v))
+        k, v = (rearrange(t, "v heads (f m) d -> (v f) heads m d", f=frames) for t in (k, v))
+        return k, v
 
 
 class FeedForward(nn.Module):
@@ -281,9 +282,10 @@ class TransformerBlock(nn.Module):
     ):
         super().__init__()
         widths = dict(heads=heads, head_channels=head_channels)
-        kind, options = (
-            (Attention, {}) if max_distance is None else (RelativeAttention, dict(max_distance=max_distance))
-        )
+        kind: type[Attention] = Attention
+        options: dict[str, Any] = {}
+        if max_distance is not None:
+            kind, options = RelativeAttention, dict(max_distance=max_distance)
         self.norm_self = nn.LayerNorm(channels)
         self.self_attention = kind(channels, **widths, **options)
         if image is not None:

@@ -66,7 +66,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f c h2 w2"]:
         """Frames in [−1, 1] to latents of mean zero and variance one, an eighth as high and wide."""
-        check_halvings("frames", *video.shape[-2:], self.factor.bit_length() - 1)
+        check_halvings("frames", video.shape[-2:], self.factor.bit_length() - 1)
         latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
         return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
 

@@ -30,9 +30,10 @@ def check_number(
     raise ValueError(f"{name} is {shown(value)}: use {' '.join([kind, *bounds])}.")
 
 
-def _is_number(value: Any, whole: bool) -> bool:
+def _is_number(value: Any, whole: bool = False) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
+    # Not converted: a whole number may be larger than any float. That every Real has an order, its annotation hides.
     return whole or abs(value) <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
 
 
@@ -96,9 +97,9 @@ def check_widths(widths: tuple[int, ...], groups: int) -> None:
         )
 
 
-def check_halvings(what: str, height: int, width: int, halvings: int) -> None:
+def check_halvings(what: str, size: Sequence[int], halvings: int) -> None:
     """Height and width that can be halved so often."""
-    multiple = 2**halvings
+    (height, width), multiple = size, 2**halvings
     if height % multiple or width % multiple:
         raise ValueError(
             f"The {what} are {height} × {width}, but they are halved {halvings} times: make height and width "
@@ -113,7 +114,7 @@ def check_pictures(x: Tensor, channels: int, halvings: int) -> None:
             f"x has shape {tuple(x.shape)}, but this network needs (batch, {channels}, height, width): pass a batch "
             f"of pictures with {channels} channel(s)."
         )
-    check_halvings("pictures", *x.shape[-2:], halvings)
+    check_halvings("pictures", x.shape[-2:], halvings)
 
 
 def check_noise_level(noise_level: Tensor, x: Tensor) -> None:
@@ -135,7 +136,7 @@ def check_latents(x: Any, channels: int, halvings: int, dtype: torch.dtype) -> N
         )
     if not x.numel():
         raise ValueError(f"x has shape {tuple(x.shape)}, which is empty: pass at least one video of one frame.")
-    check_halvings("latents", *x.shape[-2:], halvings)
+    check_halvings("latents", x.shape[-2:], halvings)
 
 
 def check_timesteps(timesteps: Any, videos: int, frames: int) -> None:
@@ -150,7 +151,7 @@ def check_timesteps(timesteps: Any, videos: int, frames: int) -> None:
 
 def check_fps(fps: Any, videos: int) -> None:
     """Frames per second: one number above 0, or a tensor with one for all or for each video."""
-    if not isinstance(fps, Tensor) and not (isinstance(fps, Real) and fps > 0):
+    if not isinstance(fps, Tensor) and not (_is_number(fps) and fps > 0):
         raise ValueError(f"fps is {fps!r}, but must be a number above 0, or a tensor with one for each video.")
     if isinstance(fps, Tensor) and fps.shape not in ((), (videos,)):
         raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({videos},).")
@@ -195,7 +196,7 @@ def check_temporal_convolution(value: Any) -> None:
 
 def check_probability(name: str, value: Any) -> None:
     """A number from 0 to below 1."""
-    if not (isinstance(value, Real) and 0 <= value < 1):
+    if not (_is_number(value) and 0 <= value < 1):
         raise ValueError(f"{name} is {value!r}, but must be a probability below 1.")
 
 
@@ -216,13 +217,14 @@ def _are_counts(values: Any) -> bool:
 
 def check_heads(head_channels: int | None, heads: int | None, widths: list[int]) -> None:
     """Either the width or the number of the heads, and one that divides the channels of every level."""
-    if (head_channels is None) == (heads is None):
+    divisor = heads if head_channels is None else head_channels
+    if divisor is None or None not in (heads, head_channels):
         raise ValueError(
             f"head_channels is {head_channels} and heads is {heads}, but one decides the other: set one of them, and "
             f"the other to None."
         )
     for channels in widths:
-        if channels % (head_channels or heads):
+        if channels % divisor:
             given = f"heads of {head_channels} channels" if head_channels else f"{heads} heads"
             raise ValueError(f"A level of {channels} channels cannot be split into {given}: choose a divisor.")
 

@@ -163,7 +163,7 @@ class UNet3DConfig:
 
     def attention_heads(self, channels: int) -> dict[str, int]:
         """Number and width of the heads on a level with this many channels."""
-        width = self.head_channels or channels // self.heads
+        width = self.head_channels or channels // (self.heads or 1)  # One of the two is set.
         return {"heads": channels // width, "head_channels": width}
 
     @classmethod
@@ -217,31 +217,29 @@ class UNet3DConfig:
         """
         needed = [name for name, (_, default) in RELEASED.items() if default is NEEDED]
         check_released_settings(params, RELEASED.keys() | RELEASED_BESIDES.keys(), needed, "unet_config.params")
-        given = {field: params.get(name, default) for name, (field, default) in RELEASED.items()}
+        given: dict[str, Any] = {field: params.get(name, default) for name, (field, default) in RELEASED.items()}
         besides = {name: params.get(name, default) for name, default in RELEASED_BESIDES.items()}
 
         cross = not besides["temporal_selfatt_only"]
         dynamicrafter = "image_cross_attention" in params  # It has other names for the same things.
         heads_given = given["head_channels"] == UNSET  # Else their width decides.
-        return cls(
-            **given
-            | dict(
-                channel_multipliers=tuple(given["channel_multipliers"]),
-                attention_factors=tuple(sorted(given["attention_factors"])),
-                head_channels=None if heads_given else given["head_channels"],
-                heads=given["heads"] if heads_given else None,
-                temporal_convolution=(
-                    "spatial"
-                    if given["temporal_convolution"] and besides["tempspatial_aware"]
-                    else given["temporal_convolution"]
-                ),
-                temporal_cross_attention=cross,
-                temporal_length=given["temporal_length"] or 16,
-                # A released temporal transformer that asks the context ignores the causal flag.
-                causal_attention=given["causal_attention"] and not cross,
-                use_fps=given["use_fps"] or besides["fs_condition"],
-                image_attention=given["image_attention"] or besides["image_cross_attention"],
-                image_scale="learned" if besides["image_cross_attention_scale_learnable"] else 1.0,
-                image_tokens_per_frame=16 if dynamicrafter else None,
-            )
+        changed: dict[str, Any] = dict(
+            channel_multipliers=tuple(given["channel_multipliers"]),
+            attention_factors=tuple(sorted(given["attention_factors"])),
+            head_channels=None if heads_given else given["head_channels"],
+            heads=given["heads"] if heads_given else None,
+            temporal_convolution=(
+                "spatial"
+                if given["temporal_convolution"] and besides["tempspatial_aware"]
+                else given["temporal_convolution"]
+            ),
+            temporal_cross_attention=cross,
+            temporal_length=given["temporal_length"] or 16,
+            # A released temporal transformer that asks the context ignores the causal flag.
+            causal_attention=given["causal_attention"] and not cross,
+            use_fps=given["use_fps"] or besides["fs_condition"],
+            image_attention=given["image_attention"] or besides["image_cross_attention"],
+            image_scale="learned" if besides["image_cross_attention_scale_learnable"] else 1.0,
+            image_tokens_per_frame=16 if dynamicrafter else None,
         )
+        return cls(**given | changed)

@@ -67,7 +67,7 @@ class TimestepFPSEmbedding(nn.Module):
         self, timesteps: Num[Tensor, "b f"], fps: Num[Tensor, " b"] | None = None
     ) -> Float[Tensor, "b f embedding"]:
         """One embedding a frame. ``timesteps`` may be a view expanded along the frames."""
-        dtype = self.timestep_mlp[0].weight.dtype
+        dtype = next(self.timestep_mlp.parameters()).dtype
         # Frames that share a timestep share its embedding: computed once, then expanded.
         shared = timesteps.stride(1) == 0 or timesteps.shape[1] == 1
         steps = timesteps[:, :1] if shared else timesteps

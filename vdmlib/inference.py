@@ -54,10 +54,11 @@ def in_chunks(
     at_once = max(1, tokens_at_once // row)
     if len(x) <= at_once or torch.is_grad_enabled():
         return layer(x)
-    out = None
-    for start in range(0, len(x), at_once):
-        result = layer(x[start : start + at_once])
-        out = result.new_empty(len(x), *result.shape[1:]) if out is None else out
-        out[start : start + at_once] = result
+    result = layer(x[:at_once])
+    out = result.new_empty(len(x), *result.shape[1:])
+    out[:at_once] = result
+    for start in range(at_once, len(x), at_once):
         del result  # Or it would still be there while the next one is made.
+        result = layer(x[start : start + at_once])
+        out[start : start + at_once] = result
     return out

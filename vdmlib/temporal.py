@@ -4,7 +4,7 @@ Every video here is ``b f c h w``: batch, frames, channels, height, width. For a
 time the frames are folded into the batch; for a layer over time they come out again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -46,15 +46,23 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
         raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
     if frames % 2 == 0 or frames < 1:
         raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
-    # Padding may also be "same" or "valid".
-    padding = {"same": "same", "valid": (frames // 2, 0, 0)}.get(convolution.padding)
+
+    def with_time(over_time: int, over_space: Sequence[int]) -> tuple[int, int, int]:
+        height, width = over_space
+        return over_time, height, width
+
+    padding = convolution.padding  # Two numbers, "same", or "valid": none.
+    if not isinstance(padding, str):
+        padding = with_time(frames // 2, padding)
+    elif padding == "valid":
+        padding = with_time(frames // 2, (0, 0))
     inflated = nn.Conv3d(
         convolution.in_channels,
         convolution.out_channels,
-        (frames, *convolution.kernel_size),
-        stride=(1, *convolution.stride),
-        padding=padding or (frames // 2, *convolution.padding),
-        dilation=(1, *convolution.dilation),
+        with_time(frames, convolution.kernel_size),
+        stride=with_time(1, convolution.stride),
+        padding=padding,
+        dilation=with_time(1, convolution.dilation),
         groups=convolution.groups,
         bias=convolution.bias is not None,
         padding_mode=convolution.padding_mode,
@@ -62,7 +70,7 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     with torch.no_grad():
         inflated.weight.zero_()
         inflated.weight[:, :, frames // 2] = convolution.weight
-        if convolution.bias is not None:
+        if convolution.bias is not None and inflated.bias is not None:
             inflated.bias.copy_(convolution.bias)
     return inflated
 

@@ -32,13 +32,13 @@ PACKAGES = {  # what each is needed for
 
 def read_config(name: str, changes: list[str]) -> settings.TrainingConfig:
     """A named configuration, or one from a JSON file, with ``key=value`` changes (``unet.key=value`` too)."""
-    given = {"stage": name} if name in settings.CONFIGS else _read_file(Path(name))
+    given: dict[str, Any] = {"stage": name} if name in settings.CONFIGS else _read_file(Path(name))
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r} changes nothing: write key=value, such as steps=1000.")
         *outer, key = key.split(".")
-        target = given
+        target: Any = given
         for group in outer:
             target = target.setdefault(group, {})
             if not isinstance(target, dict):

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import ImageTokens, SpatialTransformer, TemporalTransformer
+from .attention import ImageTokens, SpatialTransformer, TemporalTransformer, TransformerBlock
 from .checks import check_context, check_fps, check_image_tokens, check_latents, check_timesteps
 from .configuration import UNet3DConfig
 from .embeddings import TimestepFPSEmbedding
@@ -207,12 +207,12 @@ class UNet3D(nn.Module):
         The two layers of encoder block 0 are listed one by one: its convolution as "encoder 0", then
         "init_attention". The last convolution is "out".
         """
-        first = self.encoder_blocks[0]
+        first = dict(self.encoder_blocks[0].named_children())
         blocks = {"encoder 0": first["convolution"]}
         if "temporal_transformer" in first:
             blocks["init_attention"] = first["temporal_transformer"]
         blocks |= {f"encoder {i}": block for i, block in enumerate(self.encoder_blocks) if i}
-        blocks |= {"middle": self.middle}
+        blocks["middle"] = self.middle
         blocks |= {f"decoder {i}": block for i, block in enumerate(self.decoder_blocks)}
         return blocks | {"out": self.conv_out}
 
@@ -226,7 +226,8 @@ class UNet3D(nn.Module):
         for layer in self.modules() if fill else ():
             if isinstance(layer, SpatialTransformer | TemporalTransformer) and layer.uses_context:
                 for block in layer.blocks:
-                    cache.get(block.cross_attention)
+                    if isinstance(block, TransformerBlock):
+                        cache.get(block.cross_attention)
         return cache
 
     def _check(self, x: Any, timesteps: Any, context: Any, fps: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from tiny_training import TinyStage, tiny
 from torch import nn
 
+from vdmlib.autoencoder import Autoencoder
 from vdmlib.small import data, judge
 
 
@@ -87,7 +88,7 @@ def test_frechet_distance_of_known_normal_distributions():
 def test_only_a_network_that_uses_a_condition_loses_by_a_wrong_one(clips):
     """Two oracles: one that is told the whole truth by its condition, one that is blind to it."""
 
-    class Identity(nn.Module):
+    class Identity(Autoencoder):
         def encode(self, video):
             return video
 

@@ -85,7 +85,7 @@ class Prompt:
     @property
     def velocity(self) -> tuple[float, float]:
         """Pixels per frame to the right and downwards."""
-        x, y = DIRECTIONS.get(self.direction, (0, 0))
+        x, y = (0, 0) if self.direction is None else DIRECTIONS[self.direction]
         return x * self.pixels_per_frame, y * self.pixels_per_frame
 
     @property
@@ -270,7 +270,8 @@ class MovingDigits(Dataset):
             ("size", size, 2, 4096),
         ):
             check_number(name, value, least, most, whole=True)
-        self.split, self.length, self.seed, self.size = split, length, seed, size
+        self.split: Literal["train", "test"] = split
+        self.length, self.seed, self.size = length, seed, size
         self.frames = 1 if still else frames
         self.prompts = all_prompts(combinations)
         if still:

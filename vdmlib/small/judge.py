@@ -15,6 +15,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..autoencoder import Autoencoder
 from ..diffusion import NoiseSchedule
 from . import data
 from .weights import WEIGHTS, load_weights
@@ -267,7 +268,7 @@ def wrong_prompts(prompts: Sequence[data.Prompt], condition: str) -> list[data.P
 @torch.no_grad()
 def wrong_condition_losses(
     predict: Callable[..., Tensor],
-    autoencoder: nn.Module,
+    autoencoder: Autoencoder,
     schedule: NoiseSchedule,
     clips: data.Clips,
     timesteps: Sequence[int] = (500, 700, 900),

@@ -25,7 +25,7 @@ from . import data
 
 def small_unet(**changes) -> UNet3DConfig:
     """The denoiser of the small model: two levels, 8 × 8 and 4 × 4 latents, with text in every transformer."""
-    settings = dict(
+    settings: dict[str, Any] = dict(
         in_channels=8,
         out_channels=8,
         model_channels=32,
@@ -73,7 +73,7 @@ class TextEncoder(nn.Module):
 class BesideFrame:
     """A denoiser that sees a given frame's latents beside the noisy latents of every frame, as in DynamiCrafter."""
 
-    unet: nn.Module
+    unet: UNet3D
     first_frame: Float[Tensor, "b c h w"]
 
     def prepare_context(self, context: Tensor, **options: Any) -> Any:
@@ -96,22 +96,24 @@ class VideoModel(nn.Module):
 
     def __init__(self, config: UNet3DConfig, text_layers: int = 0):
         super().__init__()
-        self.text_encoder = TextEncoder(config.context_channels, text_layers)
+        if (channels := config.context_channels) is None:
+            raise ValueError("context_channels is None, but this model reads captions: give the width of its tokens.")
+        self.text_encoder = TextEncoder(channels, text_layers)
         self.image_encoder = None
         if config.image_attention:
             self.image_encoder = nn.Sequential(
-                nn.Conv2d(config.out_channels, config.context_channels, 2, stride=2),
+                nn.Conv2d(config.out_channels, channels, 2, stride=2),
                 nn.Flatten(start_dim=2),
             )
-            self.image_positions = nn.Parameter(torch.randn(16, config.context_channels) * 0.02)
+            self.image_positions = nn.Parameter(torch.randn(16, channels) * 0.02)
         self.unet = UNet3D(config)
 
     def context(
         self, tokens: Int[Tensor, "b n"], first_frame: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b m c2"]:
         """Context tokens of captions and, for I2V, of the latents of the given first frames."""
-        if self.takes_frame and first_frame is None:
-            raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
+        if self.takes_frame:
+            first_frame = _given(first_frame)
         text = self.text_encoder(tokens)
         if self.image_encoder is None:
             return text
@@ -130,7 +132,7 @@ class VideoModel(nn.Module):
 
     def denoiser(self, first_frame: Float[Tensor, "b c h w"] | None = None) -> Callable[..., Tensor]:
         """What training and sampling call as ``denoiser(x, timesteps, context=..., fps=...)``."""
-        return BesideFrame(self.unet, first_frame) if self.beside_noise else self.unet
+        return BesideFrame(self.unet, _given(first_frame)) if self.beside_noise else self.unet
 
     def forward(
         self,
@@ -143,6 +145,12 @@ class VideoModel(nn.Module):
         """Predict v from noisy latents."""
         context = self.context(tokens, first_frame)
         return self.denoiser(first_frame)(x, timesteps, context=context, fps=fps)
+
+
+def _given(first_frame: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"]:
+    if first_frame is None:
+        raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
+    return first_frame
 
 
 @dataclass(frozen=True)

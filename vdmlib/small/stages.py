@@ -7,6 +7,7 @@ themselves: the noise on the autoencoder's latents and the judge's dropout.
 
 import contextlib
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,31 +22,33 @@ from .model import Pipeline, VideoModel, small_schedule
 from .settings import TrainingConfig
 from .weights import load_autoencoder
 
+Trained = TypeVar("Trained", bound=nn.Module)
+
 
 def generator_for(seed: int, step: int) -> torch.Generator:
     """Where everything random in a step of a run comes from."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, Generic[Trained]):
     """What :func:`vdmlib.small.training.train` trains.
 
     ``trained`` holds the weights; ``forward`` is the loss of a share of batch ``step``, and every share draws what is
     random for the whole batch, so that the shares of several processes make up the batch of one.
     """
 
-    trained: nn.Module
+    trained: Trained
 
     def forward(self, step: int, share: slice) -> Float[Tensor, ""]:
         raise NotImplementedError
 
     @torch.no_grad()
-    def report(self, trained: nn.Module) -> dict[str, float]:
+    def report(self, trained: Trained) -> dict[str, float]:
         """A few numbers on held-out clips, for the log."""
         return {}
 
     @torch.no_grad()
-    def sheet(self, trained: nn.Module) -> Float[Tensor, "b f 3 h w"] | None:
+    def sheet(self, trained: Trained) -> Float[Tensor, "b f 3 h w"] | None:
         """Clips to look at while it trains."""
         return None
 
@@ -55,7 +58,7 @@ def numbers_of(step: int, batch: int) -> range:
     return range(step * batch, (step + 1) * batch)
 
 
-class AutoencoderStage(Stage):
+class AutoencoderStage(Stage[Autoencoder]):
     """Two frames of each clip there and back: squared plus a little absolute error."""
 
     def __init__(self, config: TrainingConfig):
@@ -73,17 +76,17 @@ class AutoencoderStage(Stage):
         return error.square().mean() + 0.05 * error.abs().mean()
 
     @torch.no_grad()
-    def report(self, trained: nn.Module) -> dict[str, float]:
+    def report(self, trained: Autoencoder) -> dict[str, float]:
         video = self.held_out.to(_like(trained))
         return {"psnr": psnr(trained(video).clamp(-1, 1), video)}
 
     @torch.no_grad()
-    def sheet(self, trained: nn.Module) -> Float[Tensor, "b f 3 h w"]:
+    def sheet(self, trained: Autoencoder) -> Float[Tensor, "b f 3 h w"]:
         video = self.held_out[:4].to(_like(trained))
         return torch.cat([video, trained(video).clamp(-1, 1)])
 
 
-class JudgeStage(Stage):
+class JudgeStage(Stage[DigitClassifier]):
     """The digit classifier of the judge, on frames of training handwriting."""
 
     def __init__(self, config: TrainingConfig):
@@ -102,7 +105,7 @@ class JudgeStage(Stage):
         return F.cross_entropy(self.trained(glyphs), repeat(labels, "b -> (b two)", two=2))
 
     @torch.no_grad()
-    def report(self, trained: nn.Module) -> dict[str, float]:
+    def report(self, trained: DigitClassifier) -> dict[str, float]:
         digits = torch.tensor([p.digit for p in self.held_out.prompts])
         video = self.held_out.video.to(_like(trained))
         return {"accuracy": float((predict_digits(trained, video).cpu() == digits).float().mean())}
@@ -117,7 +120,7 @@ def augment(video: Float[Tensor, "b f 3 h w"], generator: torch.Generator) -> Fl
     return rearrange(frames, "(b f) c h w -> b f c h w", b=len(video))
 
 
-class DenoiserStage(Stage):
+class DenoiserStage(Stage[VideoModel]):
     """v-prediction of noisy latents, from text and, for I2V, the first frame.
 
     Clips are rendered and encoded when they are needed: both cost a fraction of a training step.
@@ -177,13 +180,13 @@ class DenoiserStage(Stage):
         return error.mean()
 
     @torch.no_grad()
-    def report(self, trained: nn.Module) -> dict[str, float]:
+    def report(self, trained: VideoModel) -> dict[str, float]:
         clips = self.held_out.batch(range(48))
         table = wrong_condition_losses(trained, self.autoencoder, self.schedule, clips, timesteps=(800, 950))
         return {f"{name} {t}": loss for name, row in table.items() for t, loss in row.items()}
 
     @torch.no_grad()
-    def sheet(self, trained: nn.Module) -> Float[Tensor, "b f 3 h w"]:
+    def sheet(self, trained: VideoModel) -> Float[Tensor, "b f 3 h w"]:
         clips = self.held_out.batch(range(8))
         given = clips.video[:, 0] if trained.takes_frame else None
         captions = [prompt.caption for prompt in clips.prompts]

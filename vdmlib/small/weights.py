@@ -130,7 +130,9 @@ def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoMo
     if name not in VIDEO_MODELS:
         raise ValueError(f"name is {name!r}, but must be one of {', '.join(VIDEO_MODELS)}.")
     config = read_card(name, folder)["config"]
-    unet = {key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()}
+    unet: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()
+    }
     try:
         model = VideoModel(UNet3DConfig(**unet), config["text_layers"])
     except TypeError as error:  # A setting that has another name by now.

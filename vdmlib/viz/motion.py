@@ -40,7 +40,8 @@ def image_slider(pictures: Sequence[Any], labels: Sequence[str], description: st
             shown.set_title(i, label)
     link = ipywidgets.jslink((slider, "index"), (shown, "selected_index"))
     box = ipywidgets.VBox([slider, shown])
-    box.link = link  # the link lives as long as the box
+    # The link lives as long as the box, which takes attributes of any name.
+    box.link = link  # pyright: ignore[reportAttributeAccessIssue]
     return box
 
 

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -144,8 +145,8 @@ def heatmap(
         frame = {"fill": False, "edgecolor": FAINT, "lw": 1}
         ax.add_patch(Rectangle((-0.5, -0.5), *values.shape[::-1], **frame))
         ax.set_title(titles[i] if titles else "")
-        if marks[i] is not None:
-            row, column = marks[i]
+        if (marked := marks[i]) is not None:
+            row, column = marked
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **frame | {"edgecolor": INK, "lw": 1.6}))
         if numbers:
             _write(ax, values, numbers, limit)
@@ -210,10 +211,10 @@ def image_grid(
     columns = min(columns, len(pictures))
     lines = -(-len(pictures) // columns)
     pitch = (size - bool(rows)) / columns * pictures.shape[1] / pictures.shape[2]
+    close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(size, pitch * lines + 0.3 * bool(titles)), squeeze=False, layout="constrained"
+        lines, columns, figsize=(size, pitch * lines + 0.3 * bool(titles)), squeeze=False, layout=close
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(pictures):
@@ -262,7 +263,7 @@ def picture_map(
         arrow(ax, start, end, COLOURS[colour])
         x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
         level = start[1] == end[1]
-        place = {"ha": "center", "va": "bottom"} if level else {"ha": "left", "va": "center"}
+        place: dict[str, Any] = {"ha": "center", "va": "bottom"} if level else {"ha": "left", "va": "center"}
         ax.text(x + 0.1 * (not level), y + 0.09 * level, label, fontsize=9.5, **place)
     ax.set(xlim=(0, size[0]), ylim=(0, size[1]), aspect="equal")
     ax.axis("off")
@@ -304,12 +305,12 @@ def source(*things: Any, docstrings: bool = True) -> None:
 
 
 def _without_docstrings(block: str) -> str:
-    lines = block.splitlines()
+    lines: list[str | None] = list(block.splitlines())
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             docstring = node.body[0]
-            for number in range(docstring.lineno - 1, docstring.end_lineno):
-                lines[number] = None
-            if docstring.end_lineno < len(lines) and lines[docstring.end_lineno] == "":
-                lines[docstring.end_lineno] = None
+            after = docstring.end_lineno or docstring.lineno  # The line below it, counted from 0.
+            if after < len(lines) and lines[after] == "":
+                after += 1
+            lines[docstring.lineno - 1 : after] = [None] * (after - docstring.lineno + 1)
     return "\n".join(line for line in lines if line is not None)

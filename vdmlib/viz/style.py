@@ -4,12 +4,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-Number = int | float | np.number  # a place or a size in a drawing
+Number = int | float  # a place or a size in a drawing
 
 COLOURS = {
     "space": "#0072B2",
@@ -42,7 +43,7 @@ def use_style() -> None:
             "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
             "axes.edgecolor": "#B4BAC1", "axes.spines.top": False, "axes.spines.right": False,
             "grid.color": "#DDE1E5", "lines.linewidth": 2.2, "image.cmap": "gray",
-            "axes.prop_cycle": plt.cycler(color=list(COLOURS.values())),
+            "axes.prop_cycle": cycler(color=list(COLOURS.values())),
         }
     )  # fmt: skip
 
@@ -50,7 +51,8 @@ def use_style() -> None:
 def mix(colour: str, strength: float) -> str:
     """A colour thinned with the colour of the card."""
     full, card = np.array(colors.to_rgb(colour)), np.array(colors.to_rgb(CARD))
-    return colors.to_hex(strength * full + (1 - strength) * card)
+    red, green, blue = strength * full + (1 - strength) * card
+    return colors.to_hex((red, green, blue))
 
 
 def box(

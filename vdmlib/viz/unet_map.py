@@ -82,7 +82,7 @@ def unet_map(
         paint.shape(heights[members].mean(), encoder[members[-1]][-1].output_shape)
     paint.ends(rows[0].input_shape, rows[-1].output_shape, x[0])
     paint.legend(depth - 1.2)
-    return shown_once(ax.figure)
+    return shown_once(ax.figure.figure)  # The whole figure, where the axes are those of a part.
 
 
 def _wanted(highlight: str | Sequence[str] | None) -> set[str] | None:
@@ -154,7 +154,7 @@ class _Painter:
                 between = 0.45 if half else 0.0
                 self.triangle(x[i] + between * (x[i - 1] - x[i]), heights[i] + between * 1.55, block[0])
             number = block[0].name.split()[-1]
-            place = {"ha": "right" if side < 0 else "left", "va": "center"}
+            place: dict[str, Any] = {"ha": "right" if side < 0 else "left", "va": "center"}
             self.ax.text(x[i] + side * (half + 0.2), heights[i], number, **place, fontsize=8, color=MUTED)
         return inner
 
@@ -204,7 +204,7 @@ class _Painter:
         self.arrow((-x, 1.0), (-x, 0.42), "neutral", ("input", "encoder"))
         self.arrow((x, 0.42), (x, 1.0), "neutral", ("output", "decoder"))
         axes = "(b, f, c, h, w)" if len(first) == 5 else "(b, c, h, w)"
-        middle = {"ha": "center", "va": "center"}
+        middle: dict[str, Any] = {"ha": "center", "va": "center"}
         self.ax.text(-x, 1.32, str(tuple(first)), **middle, fontsize=9.5)
         self.ax.text(x, 1.32, str(tuple(last)), **middle, fontsize=9.5)
         self.ax.text(0, 1.32, f"shapes: {axes}", **middle, fontsize=9.5, color=MUTED)
