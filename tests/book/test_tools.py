@@ -10,6 +10,7 @@ import benchmark
 import colab_environment
 import lock
 import pytest
+import unet2d_ablations
 from packaging.specifiers import SpecifierSet
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -75,3 +76,20 @@ def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_pa
     forward, compiled = numbers["forward pass (s)"], numbers["forward pass with torch.compile (s)"]
     assert numbers["gain of torch.compile"] == pytest.approx(forward / compiled)
     assert flops == pytest.approx(2 * numbers["FLOP of a forward pass"], rel=0.02) and "sampling (FLOP/s)" in printed
+
+
+def test_the_ablations_of_chapter_2_are_those_that_are_stored(monkeypatch, capsys, tmp_path):
+    stored = json.loads(unet2d_ablations.FILE.read_text(encoding="utf-8"))["runs"]
+    assert list(stored) == list(unet2d_ablations.RUNS) and all(stored.values())
+    lengths = {len(errors) for runs in stored.values() for errors in runs.values()}
+    assert lengths == {len(unet2d_ablations.TIMES)}
+
+    tiny = {"tiny": unet2d_ablations.Run((8,), steps=2), "tiny, noise": unet2d_ablations.Run((8,), True, 2, True)}
+    monkeypatch.setattr(unet2d_ablations, "RUNS", tiny)
+    monkeypatch.setattr(sys, "argv", ["unet2d_ablations.py", "--seeds", "3", "--file", str(tmp_path / "runs.json")])
+    unet2d_ablations.main()
+    first = (tmp_path / "runs.json").read_text(encoding="utf-8")
+    assert [name for name, runs in json.loads(first)["runs"].items() if list(runs) == ["3"]] == list(tiny)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    unet2d_ablations.main()
+    assert (tmp_path / "runs.json").read_text(encoding="utf-8") == first and not capsys.readouterr().out
