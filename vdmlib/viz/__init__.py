@@ -18,6 +18,7 @@ from .motion import animate, gif_bytes, image_slider
 from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source, table, tensor_row, to_bytes
 from .resnet_map import resnet_map
 from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, arrow, box, mix, shown_once, use_style
+from .transformer_map import row_map, transformer_map
 from .unet_map import PARTS, unet_map
 
 __all__ = [
@@ -40,11 +41,13 @@ __all__ = [
     "mix",
     "picture_map",
     "resnet_map",
+    "row_map",
     "shown_once",
     "source",
     "table",
     "tensor_row",
     "to_bytes",
+    "transformer_map",
     "unet_map",
     "use_style",
 ]
