@@ -19,6 +19,7 @@ from PIL import Image
 
 import vdmlib
 from vdmlib import viz
+from vdmlib.attention import SpatialTransformer, TemporalTransformer
 from vdmlib.unet2d import UNet2D
 
 TINY = vdmlib.UNet3DConfig.tiny()
@@ -170,6 +171,26 @@ def test_every_part_lights_something_and_not_everything():
 def test_unknown_part_is_named():
     with pytest.raises(ValueError, match=r"Unknown part \['brain'\]: choose from .*temporal"):
         viz.unet_map(TINY, ("temporal", "brain"))
+
+
+def test_transformers_are_drawn_as_they_are():
+    with_text, without = TemporalTransformer(64, 4, 16, 24), TemporalTransformer(64, 4, 16)
+    torch.nn.init.ones_(without.project_out.weight)
+    figure = viz.transformer_map([with_text, without], ["text", "none"], frames=3, height=2, width=5, text_tokens=7)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words.count("x: (1, 3, 64, 2, 5)") == words.count("(10, 3, 64)") == 2
+    assert words.count("cross-attention") == words.count("text (7, 24)") == words.count("self-attention, again") == 1
+    assert words.count("linear, zero at first") == 1, "only the fresh one ends in zeros"
+    spatial = viz.transformer_map([SpatialTransformer(64, 4, 16, 24)], ["space"], frames=3, height=2, width=5)
+    assert "(3, 10, 64)" in [text.get_text() for text in spatial.axes[0].texts]
+
+
+def test_pixels_of_the_marked_row_are_filled():
+    rows = torch.tensor([[[0, 0, 1]], [[2, 1, 1]]])  # f h w
+    figure = viz.row_map([rows, rows], ["a", "b"], ["space", "time"], mark=(1, 0, 2))
+    for ax, colour in zip(figure.axes, ("space", "time"), strict=True):
+        faces = [colors.to_hex(p.get_facecolor()).upper() for p in ax.patches if p.get_fill()]
+        assert [face == viz.COLOURS[colour] for face in faces] == [False, False, True, False, True, True]
 
 
 def test_tensor_row_labels_shapes():
