@@ -54,7 +54,7 @@ def _steps(transformer: SpatialTransformer | TemporalTransformer, frames: int, p
     """(words, colour, starts at zero, note) of each step; "+" ends a residual connection."""
     over_space = isinstance(transformer, SpatialTransformer)
     colour, rows = ("space", (frames, pixels)) if over_space else ("time", (pixels, frames))
-    (block,) = transformer.blocks
+    [block] = [module for module in transformer.modules() if isinstance(module, TransformerBlock)]
     asks = transformer.uses_context
     zero = not any(parameter.any() for parameter in transformer.project_out.parameters())
     return [
