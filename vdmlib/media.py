@@ -124,6 +124,8 @@ def _from_pillow(source: Any, name: str, pillow: ModuleType) -> np.ndarray:
     """The pixels of a picture or a file: bytes (h, w, 3), or 16 bits (h, w); as it is to be seen, whatever its mode."""
     operations = require("PIL.ImageOps", "Reading a picture", None)
     try:
+        if isinstance(source, Path):
+            source = io.BytesIO(source.read_bytes())  # Pillow would keep a damaged file open.
         picture = source if isinstance(source, pillow.Image) else pillow.open(source)
         picture = operations.exif_transpose(picture)  # A camera may say only beside the pixels how they lie.
         if picture.mode.startswith("I"):  # Whole numbers: of 16 bits, whatever their mode could hold.

@@ -43,7 +43,7 @@ def test_all_numbers_of_a_file_arrive_at_their_place(loaded):
 
 def test_from_a_prompt_to_a_file(loaded, tmp_path):
     pipe, _ = loaded
-    image = torch.linspace(0, 1, 3 * 90 * 160).reshape(3, 90, 160) if pipe.release.kind == "i2v" else None
+    image = torch.linspace(-1, 1, 3 * 90 * 160).reshape(3, 90, 160) if pipe.release.kind == "i2v" else None
     seen = {}
     for name, network in pipe.networks.named().items():
         network.register_forward_pre_hook(
