@@ -3,7 +3,7 @@
 import pytest
 import torch
 from einops import repeat
-from golden_numbers import relative_error
+from golden_numbers import EXACT, relative_error
 
 from vdmlib import Attention, ContextCache, DualCrossAttention, RelativeAttention
 from vdmlib.attention import ImageTokens, attend
@@ -49,12 +49,12 @@ LAYERS = {
 @torch.no_grad()
 def test_rows_share_the_context_of_their_video(layer):
     """As if it were repeated for each of them, and no other."""
-    layer, x, context = LAYERS[layer](), noise(6, 5, 32), noise(2, 7, 24, seed=1)
+    layer, x, context = LAYERS[layer]().double(), noise(6, 5, 32).double(), noise(2, 7, 24, seed=1).double()
     expected = layer(x, repeat(context, "v n c -> (v r) n c", r=3))
     for shared in (context, ContextCache(context)):
-        torch.testing.assert_close(layer(x, shared), expected, rtol=1e-5, atol=1e-6)
+        assert relative_error(layer(x, shared), expected) < EXACT
     other = layer(x, torch.cat([context[:1], context[1:] + 1]))
-    torch.testing.assert_close(other[:3], expected[:3], rtol=1e-5, atol=1e-6)
+    assert relative_error(other[:3], expected[:3]) < EXACT
     assert (other[3:] - expected[3:]).abs().amax(dim=(1, 2)).min() > 1e-3
 
 
@@ -62,8 +62,8 @@ def test_rows_share_the_context_of_their_video(layer):
 @torch.no_grad()
 def test_text_and_image_attention_add_up(scale):
     """By hand: attention to the text with one set of keys and values, to the image with another, the same queries."""
-    layer = DualCrossAttention(32, 24, 2, 16, ImageTokens(text_tokens=3, scale=scale))
-    x, context = noise(2, 5, 32), noise(2, 7, 24, seed=1)
+    layer = DualCrossAttention(32, 24, 2, 16, ImageTokens(text_tokens=3, scale=scale)).double()
+    x, context = noise(2, 5, 32).double(), noise(2, 7, 24, seed=1).double()
     results = []
     for tokens, to_k, to_v in (
         (context[:, :3], layer.to_k, layer.to_v),
@@ -75,7 +75,7 @@ def test_text_and_image_attention_add_up(scale):
             heads.append((q @ k.transpose(1, 2) / 4).softmax(dim=-1) @ v)
         results.append(torch.cat(heads, dim=-1))
     expected = layer.to_out(results[0] + scale * results[1])
-    torch.testing.assert_close(layer(x, context), expected, rtol=1e-5, atol=1e-6)
+    assert relative_error(layer(x, context), expected) < EXACT
 
 
 @pytest.mark.parametrize(

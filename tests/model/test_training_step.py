@@ -131,8 +131,8 @@ def test_what_a_layer_was_given_or_has_returned_is_not_overwritten(option, gradi
 @pytest.mark.parametrize("option", SOME)
 def test_working_in_chunks_changes_nothing(option):
     """What is done a few tokens at a time in large networks, where nothing is recorded for a backward pass."""
-    net = tiny_network(tiny_config(option))
-    inputs = tiny_inputs(net.config)
+    net = tiny_network(tiny_config(option), dtype=torch.float64)
+    inputs = tiny_inputs(net.config, dtype=torch.float64)
     with torch.no_grad():
         whole = net(**inputs)
         rows, chunks = [], []
@@ -141,7 +141,7 @@ def test_working_in_chunks_changes_nothing(option):
         for layer in modules(net, FeedForward).values():
             layer.register_forward_pre_hook(lambda _, given: rows.append(given[0].shape[:2].numel()))
             layer.widen.register_forward_hook(lambda _, given, __: chunks.append(given[0].shape[:-1].numel()))
-        assert relative_error(net(**inputs), whole) < 1e-5
+        assert relative_error(net(**inputs), whole) < EXACT
     assert sum(chunks) == sum(rows) and max(chunks) == 15 and len(chunks) > 2 * len(rows)
 
 
