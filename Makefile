@@ -57,7 +57,7 @@ processors: $(SETUP)  ## run unit tests and notebooks as other processors comput
 	$(BIN)/python tools/book/other_processors.py $(if $(ONLY),--only $(ONLY))
 
 lowest: $(LOWEST_SETUP)  ## test the library with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -q -n 2 tests/model tests/released tests/small
+	$(LOWEST)/bin/python -m pytest -q -n 2 -W default tests --ignore tests/book
 
 notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
 	$(BIN)/python tools/book/execute_notebooks.py
