@@ -374,3 +374,16 @@ def test_table_escapes_and_groups():
 def test_importing_the_library_needs_no_matplotlib():
     code = "import sys, vdmlib; assert not {'matplotlib', 'PIL', 'IPython', 'ipywidgets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_budget_bars_are_as_long_as_what_they_stand_for():
+    parameters = {"a": {"ResNet, space": 3, "temporal convolution": 1}, "b": {"spatial transformer": 6}}
+    operations = {"a": {"temporal transformer": 2}, "b": {"halving, doubling": 8}}
+    left, right = viz.budget_bars(parameters, operations, ("weights", "work")).axes
+    for ax, counts in ((left, parameters), (right, operations)):
+        drawn = sorted((round(bar.get_y() + bar.get_height() / 2), bar.get_width()) for bar in ax.patches)
+        assert drawn == sorted((i, n) for i, block in enumerate(counts.values()) for n in block.values())
+    assert [text.get_text().strip() for text in left.texts] == ["40%", "60%"]
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # The first block is on top.
+    with pytest.raises(ValueError, match="Unknown kinds \\['rest'\\]"):
+        viz.budget_bars({"a": {"rest": 1}}, {}, ("", ""))

@@ -14,6 +14,7 @@ Numbers may be tensors of any type on any device, arrays, or lists of them. Pixe
 Matplotlib, Pillow and the widgets are needed for this module only, so ``import vdmlib`` does not import it.
 """
 
+from .budget import budget_bars
 from .motion import animate, gif_bytes, image_slider
 from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source, table, tensor_row, to_bytes
 from .resnet_map import resnet_map
@@ -33,6 +34,7 @@ __all__ = [
     "animate",
     "arrow",
     "box",
+    "budget_bars",
     "gif_bytes",
     "heatmap",
     "image_grid",
