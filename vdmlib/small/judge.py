@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
+from ..checks import check_choice
 from ..diffusion import NoiseSchedule
 from . import data
 from .weights import WEIGHTS, load_weights
@@ -255,8 +256,7 @@ def wrong_prompts(prompts: Sequence[data.Prompt], condition: str) -> list[data.P
         "speed": list(data.SPEEDS),
         "fps": list(data.FRAME_RATES),
     }
-    if condition not in choices:
-        raise ValueError(f"condition is {condition!r}, but must be one of {', '.join(choices)}.")
+    check_choice("condition", condition, choices)
     known = choices[condition]
 
     def after(value):

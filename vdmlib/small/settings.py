@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..checks import check_number
+from ..checks import check_choice, check_number
 from ..configuration import UNet3DConfig
 from .model import small_unet
 
@@ -68,8 +68,7 @@ class TrainingConfig:
             if "range" in setting.metadata and not (value is None and setting.default is None):
                 _check_text(setting.name, value)
                 check_number(setting.name, value, *setting.metadata["range"], whole=setting.type is int)
-        if self.stage not in STAGE_NAMES:
-            raise ValueError(f"stage is {self.stage!r}, but must be one of {', '.join(STAGE_NAMES)}.")
+        check_choice("stage", self.stage, STAGE_NAMES)
         if not isinstance(self.unet, UNet3DConfig):
             raise ValueError(f"unet is {self.unet!r:.60}, but must be a UNet3DConfig: use small_unet(...).")
         if not isinstance(self.init_from, str | None):
@@ -85,8 +84,7 @@ class TrainingConfig:
             raise ValueError(f'The settings are {given!r:.60}, but must be names with values: {{"steps": 1000}}.')
         given = dict(given)
         stage = given.pop("stage", "t2v")
-        if not isinstance(stage, str) or stage not in CONFIGS:
-            raise ValueError(f"stage is {stage!r:.60}, but must be one of {', '.join(CONFIGS)}.")
+        check_choice("stage", stage, CONFIGS)
         config = CONFIGS[stage]
         _check_names("settings", given, cls)
         if "unet" in given:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
+from ..checks import check_choice
 from ..configuration import UNet3DConfig
 from .model import Pipeline, VideoModel
 
@@ -127,8 +128,7 @@ def load_autoencoder(folder: str | Path = WEIGHTS) -> Autoencoder:
 
 def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoModel:
     """The shipped text encoder and denoiser; ``name`` is "t2v" or "i2v"."""
-    if name not in VIDEO_MODELS:
-        raise ValueError(f"name is {name!r}, but must be one of {', '.join(VIDEO_MODELS)}.")
+    check_choice("name", name, VIDEO_MODELS)
     config = read_card(name, folder)["config"]
     unet: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()
