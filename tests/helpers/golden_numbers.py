@@ -10,7 +10,6 @@ kernels add up in another order, a norm over four nearly equal values magnifies 
 """
 
 import json
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from vdmlib.released.trace import made_weight
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -70,7 +71,7 @@ class Case:
         if self.meta["params"] == "inline":
             weights = {name: torch.from_numpy(array) for name, array in self._arrays("sd").items()}
         else:
-            weights = {name: recipe(name, shape, self.meta["seed"]) for name, shape in self.meta["shapes"].items()}
+            weights = {name: made_weight(name, shape, self.meta["seed"]) for name, shape in self.meta["shapes"].items()}
         return {name: _in_default_type(weight) for name, weight in weights.items()}
 
 
@@ -98,30 +99,3 @@ def relative_error(result: Tensor, expected: Tensor) -> float:
         return float("inf")
     result, expected = result.detach().double(), expected.detach().double()
     return float((result - expected).abs().max() / expected.square().mean().sqrt())
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def recipe(name: str, shape: list[int], seed: int) -> Tensor:
-    """A parameter's values, from its released name, its shape and a seed; the same bits on every machine."""
-    with np.errstate(over="ignore"):
-        start = _mix(np.array([(zlib.crc32(name.encode()) << 32) | (seed & 0xFFFFFFFF)], dtype=np.uint64))
-        count = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64)
-        bits = _mix(start + count * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
-    uniform = bits.astype(np.float64) * 2.0**-23 - 1.0
-    offset, amplitude = _distribution(name, shape)
-    return torch.from_numpy((offset + amplitude * uniform).astype(np.float32).reshape(shape))
-
-
-def _distribution(name: str, shape: list[int]) -> tuple[float, float]:
-    if name.endswith("embeddings_table") or len(shape) == 0:
-        return 0.0, 0.5 * 3**0.5
-    if name.endswith("latents"):
-        return 0.0, 3**0.5
-    if len(shape) == 1:
-        return (1.0 if name.endswith("weight") else 0.0), 0.1 * 3**0.5
-    return 0.0, (3 / np.prod(shape[1:])) ** 0.5

@@ -22,7 +22,7 @@ from vdmlib.unet2d import UNet2D
 FILE = Path(__file__).resolve().parents[2] / "vdmlib/small/shipped/unet2d.json"
 ABOUT = (
     "Mean squared errors on 500 held-out digits at t = 0.1, 0.2, ..., 0.9, by run and "
-    "seed. Made by: python tools/measure/unet2d_ablations.py --seeds 0 1 2"
+    "seed. Made by: python tools/measure/unet2d_ablations.py --seeds followed by the seeds."
 )
 TIMES = torch.linspace(0.1, 0.9, 9)
 Pictures = Float[Tensor, "b 1 16 16"]
