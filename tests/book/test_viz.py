@@ -19,7 +19,7 @@ from PIL import Image
 
 import vdmlib
 from vdmlib import viz
-from vdmlib.attention import SpatialTransformer, TemporalTransformer
+from vdmlib.attention import DualCrossAttention, ImageTokens, SpatialTransformer, TemporalTransformer
 from vdmlib.unet2d import UNet2D
 
 TINY = vdmlib.UNet3DConfig.tiny()
@@ -183,6 +183,15 @@ def test_transformers_are_drawn_as_they_are():
     assert words.count("linear, zero at first") == 1, "only the fresh one ends in zeros"
     spatial = viz.transformer_map([SpatialTransformer(64, 4, 16, 24)], ["space"], frames=3, height=2, width=5)
     assert "(3, 10, 64)" in [text.get_text() for text in spatial.axes[0].texts]
+
+
+def test_a_dual_attention_is_drawn_as_it_is():
+    layer = DualCrossAttention(48, 24, 4, 8, ImageTokens(text_tokens=5))
+    figure = viz.dual_map(layer, pixels=9, image_tokens=3)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert {"text: 5 × 24", "image: 3 × 24", "pixels: 9 × 48", "to_out: 32 → 48"} <= set(words)
+    boxes = [colors.to_hex(p.get_facecolor()).upper() for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch)]
+    assert boxes.count(viz.COLOURS["text"]) == boxes.count(viz.COLOURS["image"]) == 2
 
 
 def test_pixels_of_the_marked_row_are_filled():

@@ -15,6 +15,7 @@ Matplotlib, Pillow and the widgets are needed for this module only, so ``import 
 """
 
 from .budget import budget_bars
+from .dual_map import dual_map
 from .motion import animate, gif_bytes, image_slider
 from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source, table, tensor_row, to_bytes
 from .resnet_map import resnet_map
@@ -35,6 +36,7 @@ __all__ = [
     "arrow",
     "box",
     "budget_bars",
+    "dual_map",
     "gif_bytes",
     "heatmap",
     "image_grid",

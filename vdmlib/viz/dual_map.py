@@ -39,12 +39,12 @@ def dual_map(layer: DualCrossAttention, pixels: int, image_tokens: int) -> Figur
         _box(ax, x, 3.7, "to_k_image, to_v_image" if new else "to_k, to_v", name, 2.5)
         arrow(ax, (x, 3.45), (x, 2.75), COLOURS[name], lw=1.6)
         ax.text(
-            x + 0.1 * side, 3.1, "keys, values", ha="left" if new else "right", va="center", fontsize=9, color=MUTED
+            x + 0.1 * side, 3.1, "keys, values", ha="left" if new else "right", va="center", fontsize=10, color=MUTED
         )
         _box(ax, x, 2.5, "softmax(q kᵀ / √d) v", name, 2.3)
         arrow(ax, (_PIXELS + 0.3 * side, 3.45), (x - 1.15 * side, 2.55), COLOURS["neutral"], lw=1.6)
         arrow(ax, (x, 2.25), (_PIXELS + 0.25 * side, 1.3), COLOURS[name], lw=1.6)
-    ax.text(_PIXELS, 2.85, "the same\nqueries", ha="center", va="center", fontsize=9, color=MUTED)
+    ax.text(_PIXELS, 2.85, "the same\nqueries", ha="center", va="center", fontsize=10, color=MUTED)
     ax.text(_IMAGE - 0.75, 1.6, "× scale", ha="left", va="center", fontsize=10)
     _box(ax, _PIXELS, 1.25, "+", "neutral", 0.5)
     arrow(ax, (_PIXELS, 1.0), (_PIXELS, 0.65), COLOURS["neutral"], lw=1.6)
