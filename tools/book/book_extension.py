@@ -94,6 +94,14 @@ def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
             source[0] += f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}{options}\n```\n"
 
 
+def fill_appendices(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the tables that are made from the library into the appendices."""
+    if docname in ("book/names", "book/shapes"):
+        import appendices  # It builds networks: torch is imported only where a page needs it.
+
+        source[0] = appendices.fill(source[0])
+
+
 def _first_chapter(module: Path) -> tuple[int, str]:
     """A module's docstring names its chapters in its first line, as in "(chapters 6 and 7)"."""
     line = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))).splitlines()[0]
@@ -128,6 +136,7 @@ def find_in_library(app: Sphinx, env, node, contnode):
 def setup(app: Sphinx) -> dict:
     app.add_post_transform(DescribeWidgets)
     app.connect("source-read", list_modules)
+    app.connect("source-read", fill_appendices)
     app.connect("autodoc-skip-member", skip_values)
     app.connect("missing-reference", find_in_library)
     # Napoleon reads "Whether it is so: a tenth are." in the docstring of a property as a type and its description.

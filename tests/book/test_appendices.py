@@ -1,0 +1,72 @@
+"""The appendices say what is true of the library and of the chapters."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import appendices
+import nbformat
+import pytest
+from execute_notebooks import ROOT, notebooks
+
+import vdmlib
+from vdmlib.released.names import released_names
+
+# Commands of TeX that stand for no quantity.
+LAYOUT = re.compile(r"\\(?:text|mathrm|operatorname|mathsf|begin|end|tag)\*?\{[^}]*\}")
+GREEK = re.compile(
+    "alpha|beta|[gG]amma|[dD]elta|(var)?epsilon|eta|[tT]heta|kappa|[lL]ambda|mu|nu|rho|(var)?[sS]igma|tau|(var)?[pP]hi|chi|"
+    "[pP]si|[oO]mega"
+)
+
+
+def letters(text: str) -> Iterator[str]:
+    """Letters, Latin and Greek, in the formulas of a page."""
+    formulas = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
+    formulas += re.findall(r"(?<!\$)\$([^$]{1,200}?)\$(?!\$)", re.sub(r"\$\$.+?\$\$", " ", text, flags=re.DOTALL))
+    for formula in formulas:
+        for command, letter in re.findall(r"\\([A-Za-z]+)|([A-Za-z])", LAYOUT.sub(" ", formula)):
+            if letter or GREEK.fullmatch(command):
+                yield letter or command
+
+
+def words(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_letters_are_found_in_formulas_only():
+    text = "Take $x_t = \\bar\\alpha_t\\, x_0$ and\n\n$$ \\text{SNR} = \\frac{a}{b} $$ (eq-x)\n\nbut no Z."
+    assert set(letters(text)) == {"x", "t", "alpha", "a", "b"}
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_notation_has_every_letter_of_a_chapter(path: Path):
+    page = (ROOT / "book/notation.md").read_text(encoding="utf-8")
+    assert set(letters(words(path))) - set(letters(page)) == set()
+
+
+def rows(markdown: str) -> list[list[str]]:
+    return [re.split(r"\s*\|\s*", line.strip("| ")) for line in markdown.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("name", [*appendices.FAMILY, "videocrafter1_t2v_1024", "dynamicrafter_512"])
+def test_the_page_of_names_gives_every_released_name(name):
+    places = {ours.strip("`"): theirs.strip("`") for ours, theirs in rows(appendices.places())}
+    inside = {ours.strip("`"): theirs.strip("`") for _, ours, theirs in rows(appendices.inside())}
+    assert len(places) > 60 and len(inside) > 30
+    for ours, (theirs, _) in released_names(getattr(vdmlib.UNet3DConfig, name)()).items():
+        place = next(place for place in places if ours.startswith(place + "."))
+        part, kind = re.fullmatch(r"(?:(.*)\.)?(\w+)", ours.removeprefix(place + ".")).groups()
+        if kind == "table":
+            part, kind = f"{part}.table", ""
+        elif kind == "image_gate":
+            part, kind = f"{part}.{kind}", ""
+        pieces = [places[place], inside.get(part, part), kind]
+        assert ".".join(piece for piece in pieces if piece) == theirs
+
+
+def test_a_page_without_its_tables_is_noticed():
+    with pytest.raises(KeyError, match="no_such_table"):
+        appendices.fill("{{ no_such_table }}")
+    assert appendices.fill("## Settings\n\n{{ settings }}\n").count("|") > 60
