@@ -45,7 +45,7 @@ unit: $(SETUP)  ## test the library against golden numbers, and the rules for no
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
 
 notebook-outputs: $(SETUP)  ## run every notebook and compare with its stored outputs
-	$(BIN)/pytest -q --nbval --nbval-current-env --nbval-cell-timeout 600 book
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 900 book
 
 browser: $(BOOK)  ## test the built book in Chromium
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser

@@ -1,7 +1,6 @@
 """The ResNet block, drawn layer by layer from a real one (chapter 5)."""
 
 import copy
-from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from ..resnet import ResBlock
+from ..shapes import trace
 from .style import CARD, COLOURS, INK, MUTED, arrow, box, mix, shown_once
 
 _COLUMN, _SIDE, _BYPASS = 3.55, 1.05, 6.15  # where the branch, the embedding and the residual connection run
@@ -77,20 +77,14 @@ def resnet_map(block: ResBlock, frames: int = 16, height: int = 40, width: int =
 def _shapes(block: ResBlock, frames: int, height: int, width: int) -> dict[str, tuple[int, ...]]:
     """What leaves every layer, as b f c h w, found by running a copy on the meta device."""
     twin = copy.deepcopy(block).to("meta").eval()
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def record(name: str):
-        def hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            folded = output.ndim == 4
-            shapes.setdefault(name, (1, frames, *output.shape[1:]) if folded else tuple(output.shape))
-
-        return hook
-
-    for name, module in twin.named_children():
-        module.register_forward_hook(record(name))
     embedding = torch.empty(1, frames, block.embedding_projection.in_features, device="meta")
-    with torch.no_grad():
-        twin(torch.empty(1, frames, block.norm_in.num_channels, height, width, device="meta"), embedding)
+    video = torch.empty(1, frames, block.norm_in.num_channels, height, width, device="meta")
+    rows = trace(dict(twin.named_children()), lambda: twin(video, embedding))
+    # Layers over space see all frames as one batch; what resamples is called twice, first in the branch.
+    shapes = {
+        row.name: (1, frames, *row.output_shape[1:]) if len(row.output_shape) == 4 else row.output_shape
+        for row in reversed(rows)
+    }
     return shapes | {"embedding": tuple(embedding.shape)}
 
 
