@@ -1,4 +1,4 @@
-"""The comparisons of chapter 9: the tool that makes them, and what it has measured."""
+"""The comparisons of chapter 10: the tool that makes them, and what it has measured."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Train the comparisons of chapter 9 and write what they measured into ``vdmlib/small/shipped/experiments.json``.
+"""Train the comparisons of chapter 10 and write what they measured into ``vdmlib/small/shipped/experiments.json``.
 
 All runs have the same loss, batches, noise, learning rates and number of steps, and differ in what their names say. A
 run that was stopped goes on when the same command is given again. When all chosen runs are finished, a training step

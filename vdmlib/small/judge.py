@@ -1,4 +1,4 @@
-"""Does a clip show what its caption says? Measurements that need no opinion (chapter 9).
+"""Does a clip show what its caption says? Measurements that need no opinion (chapter 10).
 
 Direction, speed and colour are computed in closed form from where the bright pixels are and what colour they have; only
 the digit needs a small trained classifier. Every result is worth as much as its floor (an untrained model, or chance)

@@ -3,8 +3,6 @@
 import torch
 from answers import right, wrong
 
-from vdmlib.small import judge
-
 
 @wrong("ex-training-minsnr", "ignores an argument", "the cap")
 def min_snr_weight(snr, prediction, cap=5.0):
@@ -104,59 +102,3 @@ def drop(number, p, generator):
 @right("ex-training-two", "as a sum of three weighted answers")
 def guide(nothing, image, both, s_image, s_text):
     return (1 - s_image) * nothing + (s_image - s_text) * image + s_text * both
-
-
-@wrong("ex-training-wobble", "ignores an argument", "the number of frames")
-def wobble(video):
-    centres = judge.track(video)
-    frames = torch.arange(video.shape[1]) - 3.5
-    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
-    return (centres - line).norm(dim=-1).amax(dim=1)
-
-
-@wrong("ex-training-wobble", "hard-codes the example", "only sideways")
-def wobble(video):
-    centres = judge.track(video)
-    frames = torch.arange(video.shape[1]) - (video.shape[1] - 1) / 2
-    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
-    return (centres - line)[..., 0].abs().amax(dim=1)
-
-
-@wrong("ex-training-wobble", "has the classic bug", "the sum of both coordinates instead of the distance")
-def wobble(video):
-    centres = judge.track(video)
-    frames = torch.arange(video.shape[1]) - (video.shape[1] - 1) / 2
-    line = centres.mean(dim=1, keepdim=True) + judge.velocity(video)[:, None] * frames[:, None]
-    return (centres - line).abs().sum(dim=-1).amax(dim=1)
-
-
-@wrong("ex-training-wobble", "has the classic bug", "a line from the first frame on")
-def wobble(video):
-    centres = judge.track(video)
-    line = centres[:, :1] + judge.velocity(video)[:, None] * torch.arange(video.shape[1])[:, None]
-    return (centres - line).norm(dim=-1).amax(dim=1)
-
-
-@wrong("ex-training-wobble", "has the right shape and nothing else")
-def wobble(video):
-    return judge.velocity(video).norm(dim=-1)
-
-
-@right("ex-training-wobble", "a least-squares solver instead of the judge's slope")
-def wobble(video):
-    centres = judge.track(video)
-    frames = torch.arange(video.shape[1], dtype=centres.dtype)
-    design = torch.stack([frames, torch.ones_like(frames)], dim=1)
-    fitted = design @ torch.linalg.pinv(design) @ centres
-    return (centres - fitted).square().sum(dim=-1).sqrt().max(dim=1).values
-
-
-@right("ex-training-wobble", "clip by clip")
-def wobble(video):
-    found = []
-    for clip in video:
-        track = judge.track(clip[None])[0]
-        slope = judge.velocity(clip[None])[0]
-        middle, centre = (len(track) - 1) / 2, track.mean(dim=0)
-        found.append(max(float((p - centre - slope * (i - middle)).norm()) for i, p in enumerate(track)))
-    return torch.tensor(found)
