@@ -45,6 +45,7 @@ class Attention(nn.Module):
         channels: of the tokens that ask (in and out).
         context_channels: of the tokens that are asked; the same as ``channels`` for self-attention.
         heads, head_channels: number of heads and their width.
+        text_tokens: of a context only so many tokens are asked, the first; ``None`` for all.
 
     Attributes:
         tokens_at_once: self-attention takes whole rows of at most about so many tokens at a time, without gradients:
@@ -53,10 +54,17 @@ class Attention(nn.Module):
 
     tokens_at_once: int | None = None
 
-    def __init__(self, channels: int, context_channels: int | None = None, heads: int = 8, head_channels: int = 64):
+    def __init__(
+        self,
+        channels: int,
+        context_channels: int | None = None,
+        heads: int = 8,
+        head_channels: int = 64,
+        text_tokens: int | None = None,
+    ):
         super().__init__()
         inner, context_channels = heads * head_channels, context_channels or channels
-        self.heads, self.head_channels = heads, head_channels
+        self.heads, self.head_channels, self.text_tokens = heads, head_channels, text_tokens
         self.to_q = nn.Linear(channels, inner, bias=False)
         self.to_k = nn.Linear(context_channels, inner, bias=False)
         self.to_v = nn.Linear(context_channels, inner, bias=False)
@@ -72,6 +80,7 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Float[Tensor, "b m c"]) -> KeysValues:
         """Keys and values of tokens that are asked, (b, heads, m, d) each."""
+        context = context[:, : self.text_tokens]
         return self.split_heads(self.to_k(context)), self.split_heads(self.to_v(context))
 
     def attend_to(
@@ -135,8 +144,9 @@ class RelativeAttention(Attention):
         heads: int = 8,
         head_channels: int = 64,
         max_distance: int = 16,
+        text_tokens: int | None = None,
     ):
-        super().__init__(channels, context_channels, heads, head_channels)
+        super().__init__(channels, context_channels, heads, head_channels, text_tokens)
         self.relative_keys = RelativePosition(head_channels, max_distance)
         self.relative_values = RelativePosition(head_channels, max_distance)
 
@@ -168,11 +178,13 @@ class ImageTokens:
         scale: weight of the image result; ``"learned"`` for 1 + tanh of a parameter (DynamiCrafter 256).
         per_frame: if the context has exactly this many image tokens for each frame, each frame attends to its own
             (DynamiCrafter).
+        ignored: the layer asks the text tokens alone (DynamiCrafter, in the temporal transformers).
     """
 
     text_tokens: int = 77
     scale: float | Literal["learned"] = 1.0
     per_frame: int | None = None
+    ignored: bool = False
 
 
 class DualCrossAttention(Attention):
@@ -268,7 +280,7 @@ class TransformerBlock(nn.Module):
         channels: in and out.
         heads, head_channels, context_channels: see :class:`Attention`.
         max_distance: both attentions learn relative positions, see :class:`RelativeAttention`.
-        image: the second attention is a :class:`DualCrossAttention`.
+        image: the second attention is a :class:`DualCrossAttention`, or ignores the image tokens.
     """
 
     def __init__(
@@ -288,7 +300,9 @@ class TransformerBlock(nn.Module):
             kind, options = RelativeAttention, dict(max_distance=max_distance)
         self.norm_self = nn.LayerNorm(channels)
         self.self_attention = kind(channels, **widths, **options)
-        if image is not None:
+        if image is not None and image.ignored:
+            options = options | dict(text_tokens=image.text_tokens)
+        elif image is not None:
             kind, options = DualCrossAttention, dict(image=image)
         self.norm_cross = nn.LayerNorm(channels)
         self.cross_attention = kind(channels, context_channels, **widths, **options)
@@ -362,7 +376,7 @@ class TemporalTransformer(nn.Module):
         depth: number of transformer blocks.
         max_distance: learn relative positions up to this distance in time.
         causal: no frame attends to a later one. (The norm still lets later frames through.)
-        image: dual cross-attention to text and image tokens.
+        image: dual cross-attention to text and image tokens, or to the text alone; ``None`` for one attention to all.
     """
 
     def __init__(

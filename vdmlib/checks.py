@@ -256,6 +256,16 @@ def check_context_settings(config: Any) -> None:
             "temporal_image_attention and relative_positions are both set, but dual cross-attention has no positions: "
             "leave one out."
         )
+    if config.temporal_text_only and not (config.image_attention and config.temporal_cross_attention):
+        raise ValueError(
+            "temporal_text_only leaves image tokens out over time, but there they come only with image_attention and "
+            "temporal_cross_attention: set all three."
+        )
+    if config.temporal_text_only and config.temporal_image_attention:
+        raise ValueError(
+            "temporal_text_only and temporal_image_attention are both set, but over time the image tokens are either "
+            "left out or attended to: leave one out."
+        )
 
 
 # Noise schedules

@@ -151,12 +151,17 @@ class UNet3D(nn.Module):
             depth=depth,
             max_distance=config.temporal_length if config.relative_positions else None,
             causal=config.causal_attention,
-            # Over time each pixel attends to all image tokens of its video.
-            image=self._image_tokens(per_frame=None) if config.temporal_image_attention else None,
+            image=self._temporal_image_tokens(),
         )
 
-    def _image_tokens(self, per_frame: int | None) -> ImageTokens:
-        return ImageTokens(self.config.text_tokens, self.config.image_scale, per_frame)
+    def _image_tokens(self, per_frame: int | None, ignored: bool = False) -> ImageTokens:
+        return ImageTokens(self.config.text_tokens, self.config.image_scale, per_frame, ignored)
+
+    def _temporal_image_tokens(self) -> ImageTokens | None:
+        if self.config.temporal_text_only:
+            return self._image_tokens(per_frame=None, ignored=True)
+        # Over time each pixel attends to all image tokens of its video.
+        return self._image_tokens(per_frame=None) if self.config.temporal_image_attention else None
 
     def forward(
         self,

@@ -31,6 +31,8 @@ OPTIONS = {
     "temporal_cross_attention": _CROSS,
     "temporal_cross_attention_with_distances": dict(relative_positions=True, **_CROSS),
     "temporal_image_attention": dict(temporal_image_attention=True, **_CROSS, **_IMAGE),
+    "temporal_text_only": dict(temporal_text_only=True, image_tokens_per_frame=2, **_CROSS, **_IMAGE),
+    "temporal_text_only_with_distances": dict(temporal_text_only=True, relative_positions=True, **_CROSS, **_IMAGE),
     "spatial_temporal_convolution": dict(temporal_convolution="spatial"),
     "causal_attention": dict(causal_attention=True),
     "causal_attention_with_distances": dict(causal_attention=True, relative_positions=True),

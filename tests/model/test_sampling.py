@@ -567,6 +567,37 @@ def test_image_tokens_reach_every_frame_and_pixel_over_time():
     assert (rearrange(moved, "1 f c h w -> f h w c").amax(dim=-1) > 1e-4).all()
 
 
+@pytest.mark.parametrize("option", ["temporal_text_only", "temporal_text_only_with_distances"])
+def test_temporal_transformers_that_ask_the_text_alone(option):
+    """Their output is the same whatever image tokens come, and however many; by default one attention asks all."""
+    net = tiny_network(tiny_config(option))
+    together = tiny_network(replace(net.config, temporal_text_only=False))
+    text = net.config.text_tokens
+    context, word, picture = (noise(2, text + more, 24, seed=more) for more in (6, 7, 9))
+    word[:, 1 : text + 6] = context[:, 1:]
+    picture[:, :text] = context[:, :text]
+    assert net.state_dict().keys() == together.state_dict().keys()
+    for name, layer in modules(net, TemporalTransformer).items():
+        x, mixed = noise(2, 3, layer.norm.num_channels, 4, 2), together.get_submodule(name)
+        asked = run(layer, dict(x=x, context=context))
+        assert torch.equal(run(layer, dict(x=x, context=picture)), asked)
+        assert torch.equal(run(mixed, dict(x=x, context=context[:, :text])), asked), "the same weights"
+        assert (run(layer, dict(x=x, context=word)) - asked).abs().max() > 1e-4, "the words count"
+        of_all = run(mixed, dict(x=x, context=context))
+        assert (run(mixed, dict(x=x, context=picture)) - of_all).abs().max() > 1e-4
+
+
+def test_dynamicrafter_leaves_image_tokens_out_over_time_and_videocrafter_does_not():
+    needed = dict(in_channels=4, out_channels=4, model_channels=64, num_res_blocks=1, attention_resolutions=[1])
+    params = dict(
+        needed, num_head_channels=16, context_dim=24, temporal_selfatt_only=False, use_relative_position=False
+    )
+    dynamicrafter = vdmlib.UNet3DConfig.from_videocrafter(params | dict(image_cross_attention=True))
+    videocrafter = vdmlib.UNet3DConfig.from_videocrafter(params | dict(use_image_attention=True))
+    assert dynamicrafter.image_attention and videocrafter.image_attention
+    assert dynamicrafter.temporal_text_only and not videocrafter.temporal_text_only
+
+
 def test_causal_attention_leaks_through_its_norm_alone():
     net = tiny_network(tiny_config("causal_attention"), dtype=torch.float64)
     layer = modules(net, TemporalTransformer)["middle.temporal_transformer"]

@@ -166,6 +166,14 @@ def test_other_settings_may_not_go_on_with_a_run_but_for_those_that_do_not_chang
     assert run(tiny(steps=5), tmp_path).log[-1]["step"] == 5
 
 
+def test_a_run_goes_on_that_was_begun_before_the_network_had_an_option(tmp_path):
+    run(tiny(), tmp_path, stop_after=0.0)
+    saved = torch.load(tmp_path / "checkpoint.pt")
+    del saved["config"]["unet"]["temporal_text_only"]
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    same(run(tiny()), run(tiny(), tmp_path))
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half of one"])
 def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path, content):
     path = tmp_path / "checkpoint.pt"

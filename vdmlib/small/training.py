@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..configuration import UNet3DConfig
 from ..devices import choose_device
 from .distributed import Processes
 from .settings import TrainingConfig
@@ -284,6 +285,7 @@ def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         then, now = saved["config"], asdict(config)
+        then["unet"] = asdict(UNet3DConfig(**then["unet"]))  # Options that it did not know yet have their defaults.
     except Exception as error:  # Whatever a damaged file makes of the reader.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
