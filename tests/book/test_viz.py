@@ -396,3 +396,27 @@ def test_budget_bars_are_as_long_as_what_they_stand_for():
     assert left.get_ylim()[0] > left.get_ylim()[1]  # The first block is on top.
     with pytest.raises(ValueError, match="Unknown kinds \\['rest'\\]"):
         viz.budget_bars({"a": {"rest": 1}}, {}, ("", ""))
+
+
+def test_memory_is_drawn_as_it_was_counted():
+    blocks = ["a 0", "a 0", "", "b 0", "b 1", "b 1"]
+    live, waiting = [1e9, 3e9, 1e9, 2e9, 1e9, 0], [0, 1e9, 1e9, 1e9, 0, 0]
+    ax = viz.memory_over_time(live, waiting, blocks, [(1, "most")]).axes[0]
+    tops = [area.get_datalim(ax.transData).ymax for area in ax.collections]
+    assert tops == [3, 1]
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "most"]
+    with pytest.raises(ValueError, match="have 6, 5 and 6 entries"):
+        viz.memory_over_time(live, waiting[1:], blocks)
+
+
+def test_a_roofline_has_its_corner_where_both_limits_meet():
+    cards, work = {"slow": (65e12, 300e9), "fast": (989e12, 3350e9)}, {"one": (1e12, 1e10), "two": (4e12, 1e10)}
+    ax = viz.roofline(cards, work, {"a run": (200, 30e12)}).axes[0]
+    roofs = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    assert [line.get_ydata()[-1] for line in roofs] == [65, 989]
+    assert [line.get_ydata()[0] for line in roofs] == pytest.approx([0.3, 3.35])
+    corners = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert corners == pytest.approx([65e12 / 300e9, 989e12 / 3350e9])
+    upright = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 2]
+    assert upright == [100, 400]
+    assert {text.get_text().strip() for text in ax.texts} == {"slow", "fast", "one", "two", "a run"}

@@ -260,11 +260,11 @@ except Exception as error:
 """
 
 
-def download(name: str, hub: str, cache: Path) -> str:
+def download(name: str, hub: str, cache: Path, before: str = "") -> str:
     settings = {"HF_ENDPOINT": hub, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment = os.environ | settings | {"no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "0"}
     root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", DOWNLOAD, name, json.dumps([root])]
+    command = [sys.executable, "-c", before + DOWNLOAD, name, json.dumps([root])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -279,6 +279,14 @@ def test_interrupted_download_goes_on_where_it_stopped(hub, tmp_path):
     assert Path(path).read_bytes() == Hub.content
     assert len(Hub.asked) == 2 and Hub.asked[0] == 0 < Hub.asked[1]
     assert download("owner/model", hub, tmp_path) == path and len(Hub.asked) == 2
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_not_begun(hub, tmp_path):
+    full = "import shutil\nshutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)\n"
+    message = download("owner/model", hub, tmp_path, before=full)
+    assert message.startswith("CheckpointError: model.ckpt of owner/model does not fit on the disk: make room")
+    assert "33.55 MB" in message and "1.00 MB free" in message and "\n" not in message
+    assert Hub.asked == []
 
 
 def test_failed_download_is_one_sentence(hub, tmp_path):

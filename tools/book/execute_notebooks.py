@@ -31,8 +31,11 @@ INSTRUCTIONS = {
     "MKL_CBWR": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",
 }
+# So that chapter 11 can import open_clip beside PyTorch's build for CPUs; the file there says why.
+STARTUP = str(ROOT / "tests" / "helpers" / "startup")
 ENVIRONMENT = INSTRUCTIONS | {
     "OMP_NUM_THREADS": "2",
+    "PYTHONPATH": os.pathsep.join(filter(None, (STARTUP, os.environ.get("PYTHONPATH")))),
     "PYTHONHASHSEED": "0",
     "TQDM_DISABLE": "1",  # a progress bar prints times
 }

@@ -126,7 +126,7 @@ def estimate_memory(  # noqa: PLR0913, a documented entry point
     latents = (prompts, frames, release.unet.in_channels, height // factor, width // factor)
     with FakeTensorMode(), torch.no_grad():
         for network in networks.named().values():
-            _make_fake(network, dtype)
+            make_fake(network, dtype)
         slice_layers(networks.unet, options, device)
         run = _FakeRun(release, networks, options, dtype, latents, halves=2 if guidance else 1)
         activations: dict[Phase, int] = {
@@ -176,7 +176,7 @@ class _FakeRun:
         return decode_latents(self.networks.autoencoder, latents, self.options.decode_frames)
 
 
-def _make_fake(network: nn.Module, dtype: torch.dtype) -> None:
+def make_fake(network: nn.Module, dtype: torch.dtype) -> None:
     for kind in tensors_of(network):
         for name, tensor in kind.items():
             if tensor is not None:

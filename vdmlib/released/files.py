@@ -6,6 +6,7 @@ import mmap
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -58,11 +59,12 @@ class CheckpointFile:
 def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     """The file itself: a path, the checkpoint in a folder, or a download from the Hugging Face Hub.
 
-    A download that was interrupted goes on where it stopped; a finished one is used again.
+    A download that was interrupted goes on where it stopped; a finished one is used again. None begins where the disk
+    has less room than the whole file takes.
 
     Raises:
         FileNotFoundError: a folder that does not hold exactly one checkpoint.
-        CheckpointError: the download failed.
+        CheckpointError: the download failed, or would not fit on the disk.
     """
     path = Path(path_or_hub_id).expanduser()
     if path.is_dir():
@@ -77,7 +79,14 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         return path
     hub = require("huggingface_hub")
     try:
-        return Path(hub.hf_hub_download(str(path_or_hub_id), "model.ckpt"))
+        with warnings.catch_warnings():  # The hub's library warns, and then fills the disk.
+            warnings.filterwarnings("error", "Not enough free disk space")
+            return Path(hub.hf_hub_download(str(path_or_hub_id), "model.ckpt"))
+    except UserWarning as warning:
+        raise CheckpointError(
+            f"model.ckpt of {path_or_hub_id} does not fit on the disk: make room, or name a folder with more in the "
+            f"environment variable HF_HOME before Python starts. ({str(warning)[:250]})"
+        ) from None
     except Exception as error:  # The hub's library lets the errors of its network libraries through.
         raise CheckpointError(
             f"model.ckpt could not be downloaded from {path_or_hub_id} on the Hugging Face Hub: check the name, the "

@@ -16,6 +16,7 @@ Matplotlib, Pillow and the widgets are needed for this module only, so ``import 
 
 from .budget import budget_bars
 from .dual_map import dual_map
+from .machine import memory_over_time, roofline
 from .motion import animate, gif_bytes, image_slider
 from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source, table, tensor_row, to_bytes
 from .resnet_map import resnet_map
@@ -42,9 +43,11 @@ __all__ = [
     "image_grid",
     "image_slider",
     "labelled_heatmap",
+    "memory_over_time",
     "mix",
     "picture_map",
     "resnet_map",
+    "roofline",
     "row_map",
     "shown_once",
     "source",

@@ -1,0 +1,140 @@
+"""The cells of chapter 11 that need a GPU and a download: run as there, with tiny checkpoints on the CPU."""
+
+import io
+from contextlib import redirect_stdout
+
+import nbformat
+import pytest
+import torch
+from execute_notebooks import ROOT
+
+from vdmlib.released.estimate import MemoryEstimate
+from vdmlib.released.synthetic import tiny_checkpoint
+
+PAGE = ROOT / "book/11_gpu_sampling.ipynb"
+
+
+def cells(first: str, after: str) -> list[str]:
+    """The code from the heading ``first`` to the heading ``after``."""
+    found, inside = [], False
+    for cell in nbformat.read(PAGE, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            lines = cell.source.splitlines()
+            inside = (inside or first in lines) and after not in lines
+        elif inside:
+            found.append(cell.source)
+    return found
+
+
+def containing(text: str) -> str:
+    """The first code cell with this text."""
+    cells = nbformat.read(PAGE, as_version=4).cells
+    source = next(c.source for c in cells if c.cell_type == "code" and text in c.source)
+    return source.replace("%pip", "pass  # %pip")
+
+
+PACKAGES = containing("media.require(package)")
+
+
+class Page:
+    """What the page's cells have defined and printed. ``asked``: what was downloaded from the Hub."""
+
+    def __init__(self, folder, monkeypatch):
+        self.asked, self.names = [], {"display": lambda _: None}
+        self.files = {}
+        for kind, name in (("t2v", "VideoCrafter/VideoCrafter2"), ("i2v", "VideoCrafter/Image2Video-512")):
+            (folder / kind).mkdir()
+            self.files[name] = tiny_checkpoint(folder / kind, kind)
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", self.download)
+        gigabyte = dict.fromkeys(("encoding", "denoising", "decoding"), 10**9)
+        estimate = MemoryEstimate({}, gigabyte, gigabyte)
+        monkeypatch.setattr("vdmlib.estimate_memory", lambda *_, **__: estimate)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (15 * 10**9, 16 * 10**9))
+
+    def download(self, name, _file):
+        self.asked.append(name)
+        return str(self.files[name])
+
+    def run(self, sources, **changes) -> str:
+        printed = io.StringIO()
+        with redirect_stdout(printed), torch.no_grad():
+            for source in sources:
+                self.names |= changes
+                exec(compile(source, PAGE.name, "exec"), self.names)
+        return printed.getvalue()
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    page = Page(tmp_path, monkeypatch)
+    page.run([containing("viz.use_style()"), PACKAGES, containing("SAVERS = {")], release=None)
+    page.run([containing("def first_that_fits")])
+    yield page
+    torch.set_grad_enabled(True)
+
+
+@pytest.fixture(autouse=True)
+def no_cards_of_its_own(monkeypatch):
+    """The table of savers wants a release's three phases; the tests want none of it."""
+    monkeypatch.setattr("vdmlib.viz.table", lambda *_: None)
+
+
+def test_with_a_gpu_the_released_models_are_loaded_and_the_videos_kept(page, tmp_path):
+    chosen, *rest = cells("## The real thing", "## DynamiCrafter, by configuration")
+    printed = page.run([chosen], on_gpu=True)
+    assert page.names["STEPS"] == 50 and "50 steps" in printed
+    printed = page.run(rest, STEPS=4)
+    assert page.asked == ["VideoCrafter/VideoCrafter2", "VideoCrafter/Image2Video-512"]
+    assert printed.count("memory options: fastest") == 2
+    videos = {path.name for path in (tmp_path / "videos").iterdir()}
+    assert videos == {"boat.mp4", "sunset.mp4", *(f"boat_{fps}.mp4" for fps in (4, 8, 16, 28))}
+    clips = page.names["clips"]
+    assert not torch.equal(clips[4], clips[28]) and page.names["pipe"].release.kind == "i2v"
+
+
+def test_videos_go_to_a_mounted_drive_and_a_file_of_ones_own_is_taken(page, tmp_path):
+    (tmp_path / "drive/MyDrive").mkdir(parents=True)
+    chosen, *_ = [s for s in cells("## The real thing", "## DynamiCrafter, by configuration") if "CHECKPOINTS =" in s]
+    own = tmp_path / "t2v" / "model.ckpt"
+    page.run([chosen.replace('"t2v": None', f'"t2v": {str(own)!r}')], on_gpu=True)
+    page.run(["pipe = load('t2v')"])
+    assert str(page.names["keep"]) == "drive/MyDrive/videos" and page.names["keep"].is_dir()
+    assert page.asked == [] and page.names["pipe"].release.kind == "t2v"
+
+
+def test_without_the_packages_the_page_says_so_and_goes_on(page, monkeypatch):
+    def missing(name, *_):
+        raise ImportError(f"no {name}")
+
+    monkeypatch.setattr("vdmlib.media.require", missing)
+    printed = page.run([PACKAGES, *cells("## The real thing", "## DynamiCrafter, by configuration")])
+    assert page.names["ready"] is False and "no open_clip" in printed and "pipe" not in page.names
+
+
+MESSAGES = {
+    "no GPU": "use 'cpu', or 'cuda'",
+    "out of memory": "try memory=vdmlib.MemoryOptions(guidance_in_one_batch=False) next",
+    "bfloat16 on a T4": "Tesla T4 has none: use float16",
+    "a page instead of the file": "not a web page about it",
+    "a download cut off": "damaged or truncated: download it again",
+    "30 steps": "would become 31: use one of",
+    "disk full": "does not fit on the disk: make room",
+    "network too slow": "what has already arrived is kept",
+    "the other kind of model": "They look like kind 't2v', so pass that",
+    "a black or broken video": "The pixels are not finite",
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_every_message_of_the_table_is_produced(page):
+    page.run([s for s in cells("## The real thing", "## DynamiCrafter, by configuration") if "clips =" not in s])
+    sources = cells("## DynamiCrafter, by configuration", "## Exercises")
+    page.run(sources, vc2=page.names["NoiseSchedule"].videocrafter2())
+    met = page.names["met"] | page.names["more"]
+    assert met.keys() == MESSAGES.keys()
+    for when, expected in MESSAGES.items():
+        assert expected in met[when], met[when]
+    text = "\n".join(c.source for c in nbformat.read(PAGE, as_version=4).cells if c.cell_type == "markdown")
+    advice = text[text.index("| when | do |") :].split("\n\n")[0]
+    assert all(when in advice for when in MESSAGES)

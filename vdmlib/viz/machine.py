@@ -1,0 +1,85 @@
+"""What a computation asks of a machine: memory over time, and the roofline (chapter 11)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from .style import COLOURS, FAINT, INK, MUTED, Number, mix, shown_once
+
+
+def memory_over_time(
+    live: Sequence[Number], waiting: Sequence[Number], blocks: Sequence[str], mark: Sequence[tuple[int, str]] = ()
+) -> Figure:
+    """Draw how many bytes are in use after each operation, and which of them only wait.
+
+    Args:
+        live: bytes in use after each operation. waiting: those of them that wait, such as skip connections.
+        blocks: to which part each operation belongs; shades tell one part from the next, and the first of a group
+            of parts, as in "encoder 0", "encoder 1", names it below.
+        mark: (operation, what to write there).
+
+    Returns:
+        The matplotlib figure, which a cell shows that ends in it.
+
+    Raises:
+        ValueError: if the three do not have one length.
+    """
+    if not len(live) == len(waiting) == len(blocks):
+        raise ValueError(f"live, waiting and blocks have {len(live)}, {len(waiting)} and {len(blocks)} entries.")
+    figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    x, high = range(len(live)), max(live) / 1e9
+    changes = [i for i in x if blocks[i] and blocks[i] != next((b for b in reversed(blocks[:i]) if b), "")]
+    for n, (start, end) in enumerate(zip(changes, [*changes[1:], len(x)], strict=True)):
+        if n % 2:
+            ax.axvspan(start, end, color=mix(FAINT, 0.35), lw=0, zorder=0)
+    ax.fill_between(x, np.array(live) / 1e9, color=mix(COLOURS["neutral"], 0.55), step="post", lw=0, label="at work")
+    ax.fill_between(x, np.array(waiting) / 1e9, color=COLOURS["skip"], step="post", lw=0, label="waiting")
+    groups: dict[str, list[int]] = {}
+    for i, block in enumerate(blocks):
+        if block:
+            groups.setdefault(block.split()[0], []).append(i)
+    for name, members in groups.items():
+        if len(members) > 0.03 * len(x):
+            ax.text((members[0] + members[-1]) / 2, -0.05 * high, name, ha="center", va="top", fontsize=10)
+    for i, text in mark:
+        place = {"xytext": (0.62 * i, 1.12 * high), "ha": "center", "fontsize": 10}
+        ax.annotate(text, (i, live[i] / 1e9), **place, arrowprops={"arrowstyle": "-", "color": INK, "lw": 1})
+    ax.set(xlim=(0, len(x)), ylim=(0, 1.25 * high), ylabel="GB beside the weights", xticks=[])
+    ax.legend(loc="upper left", ncols=2)
+    return shown_once(figure)
+
+
+def roofline(
+    cards: Mapping[str, tuple[Number, Number]],
+    work: Mapping[str, tuple[Number, Number]],
+    measured: Mapping[str, tuple[Number, Number]] | None = None,
+) -> Figure:
+    """Draw the roofs of some cards, and how much computing each kind of work does for a byte.
+
+    Args:
+        cards: {name: (operations a second, bytes a second)} at most, as the data sheet has it.
+        work: {name: (operations, bytes)}.
+        measured: {name: (operations for a byte, operations a second)} of whole runs, drawn as points.
+
+    Returns:
+        The matplotlib figure, which a cell shows that ends in it.
+    """
+    figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    x, styles = np.geomspace(1, 4000, 400), ["-", (0, (5, 2)), (0, (1, 1)), (0, (5, 2, 1, 2))]
+    shades = ["neutral", "space", "time", "text"]
+    for (name, (peak, speed)), style, shade in zip(cards.items(), styles, shades, strict=False):
+        ax.plot(x, np.minimum(peak, speed * x) / 1e12, color=COLOURS[shade], linestyle=style)
+        ax.text(4200, peak / 1e12, name, va="center", fontsize=10, color=INK)
+        ax.plot(peak / speed, peak / 1e12, "o", color=COLOURS[shade], markersize=5)
+    for n, (name, (operations, moved)) in enumerate(sorted(work.items(), key=lambda item: item[1][0] / item[1][1])):
+        ax.axvline(operations / moved, color=MUTED, lw=1)
+        ax.text(operations / moved, 0.13 * 1.75**n, f" {name}", fontsize=9.5, color=INK, va="bottom")
+    for name, (intensity, speed) in (measured or {}).items():
+        ax.plot(intensity, speed / 1e12, "*", color=INK, markersize=12)
+        ax.text(intensity, speed / 1e12, f"  {name}", va="center", fontsize=10)
+    ax.set(xscale="log", yscale="log", xlim=(1, 4000), ylim=(0.1, 2000))
+    ax.set(xlabel="operations for each byte moved", ylabel="10¹² operations a second")
+    ax.grid(color=FAINT, lw=0.6)
+    return shown_once(figure)
