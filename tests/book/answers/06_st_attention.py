@@ -150,21 +150,59 @@ def who_hears(layer, x):
     return set()
 
 
+@wrong("ex-attention-hears", "has the classic bug", "one pixel in the middle")
+def who_hears(layer, x):
+    return heard_of(layer, x, [tuple(n // 2 for n in (x.shape[1], *x.shape[3:]))])
+
+
+@wrong("ex-attention-hears", "has the classic bug", "the first clip only")
+def who_hears(layer, x):
+    return heard_of(lambda y: layer(y)[:1], x, everywhere(x))
+
+
+@wrong("ex-attention-hears", "has the classic bug", "leaves the given tensor changed")
+def who_hears(layer, x):
+    heard = heard_of(layer, x, everywhere(x))
+    x[:, 0] += 1
+    return heard
+
+
+@wrong("ex-attention-hears", "ignores an argument", "a tensor of its own")
+def who_hears(layer, x):
+    own = torch.randn(1, 4, 32, 5, 6, dtype=x.dtype)
+    return heard_of(layer, own, everywhere(own))
+
+
+@right("ex-attention-hears", "derivatives instead of differences")
+def who_hears(layer, x):
+    found, given = set(), x.clone().requires_grad_()
+    answer = layer(given)
+    for f, i, j in everywhere(x):
+        (reach,) = torch.autograd.grad(answer[:, f, :, i, j].sum(), given, retain_graph=True)
+        heard = reach.ne(0).any(2).any(0)
+        heard[f, i, j] = False
+        found |= {"own frame"} if heard[f].any() else set()
+        found |= {"same pixel"} if heard[:, i, j].any() else set()
+        heard[f], heard[:, i, j] = False, False
+        found |= {"elsewhere"} if heard.any() else set()
+    return found
+
+
 @right("ex-attention-hears", "every pixel of every frame")
 def who_hears(layer, x):
     return heard_of(layer, x, everywhere(x))
 
 
-@right("ex-attention-hears", "random pixels, and a new value instead of a sum; answers with a list")
+@right("ex-attention-hears", "pixels in any order, and a new value instead of a sum; answers with a list")
 def who_hears(layer, x):
     generator = torch.Generator().manual_seed(5)
     before, found = layer(x), set()
     _, f, _, h, w = x.shape
-    for _ in range(40):
-        a, b, c = (int(torch.randint(n, (1,), generator=generator)) for n in (f, h, w))
+    for number in torch.randperm(f * h * w, generator=generator).tolist():
+        a, b, c = number // (h * w), number // w % h, number % w
         other = x.clone()
         other[:, a, :, b, c] = torch.randn(x.shape[2], dtype=x.dtype, generator=generator)
-        moves = layer(other).ne(before).any(2)[0]
+        moves = layer(other).ne(before).any(2).any(0)
         moves[a, b, c] = False
         found |= {"own frame"} if moves[a].any() else set()
         found |= {"same pixel"} if moves[:, b, c].any() else set()
