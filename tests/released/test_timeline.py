@@ -3,9 +3,10 @@
 from collections import Counter
 
 import pytest
+import torch
 
 from vdmlib import MemoryOptions, Release, estimate_memory
-from vdmlib.released.timeline import timeline
+from vdmlib.released.timeline import stored_bytes, timeline
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
 
@@ -50,6 +51,12 @@ def test_views_move_nothing_and_guidance_in_turn_halves():
     both, one = timeline(Release.tiny()), timeline(Release.tiny(), MemoryOptions(guidance_in_one_batch=False))
     assert sum(o.flops for o in both) == pytest.approx(2 * sum(o.flops for o in one), rel=0.01)
     assert any(o.moved == 0 for o in one) and all(o.moved >= 0 for o in one)
+
+
+def test_what_is_repeated_is_read_once():
+    weight = torch.zeros(3, 4)
+    assert stored_bytes(weight) == stored_bytes(weight.t()) == stored_bytes(weight.expand(100, 3, 4)) == 48
+    assert stored_bytes(weight[:, :1]) == 12 and stored_bytes(torch.zeros(())) == 4
 
 
 def test_arguments_of_another_kind():

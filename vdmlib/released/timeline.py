@@ -1,5 +1,6 @@
 """One pass through the U-Net, operation by operation: what lives when, and what is computed and moved (chapter 11)."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ def _flops(func: Any, args: Any, kwargs: Any, result: Any) -> int:
     return count(*args, **kwargs, out_val=result) if count else 0
 
 
+def stored_bytes(tensor: Tensor) -> int:
+    """Of a tensor's numbers, each once: what is only repeated (expanded, with a stride of 0) lies in memory once."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return math.prod(size for size, stride in sizes if stride) * tensor.element_size()
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation of PyTorch.
@@ -71,7 +78,7 @@ class _Recorder(TensorLedger):
         given, made = ([leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in (args, result))
         storages = {leaf.untyped_storage()._cdata for leaf in given}
         is_view = all(leaf.untyped_storage()._cdata in storages for leaf in made) and not func._schema.is_mutable
-        moved = 0 if is_view else sum(leaf.nbytes for leaf in [*given, *made])
+        moved = 0 if is_view else sum(stored_bytes(leaf) for leaf in [*given, *made])
         self.operations.append(Operation(self.block, self.kinds[-1], self.bytes, sum(self.skips), flops, moved))
         return result
 
