@@ -47,10 +47,10 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> Non
         raise TypeError(f"{name} is {value.dtype}, but the weights are {dtype}: convert one with .to(dtype).")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """One of a few words."""
-    if value not in (choices := list(choices)):
-        raise ValueError(f"{name} is {shown(value)}, but must be one of {', '.join(choices)}.")
+def check_choice(name: str, value: Any, choices: Iterable[str] | Iterable[int]) -> None:
+    """One of a few words or numbers."""
+    if value not in (known := list(choices)):
+        raise ValueError(f"{name} is {shown(value)}, but must be one of {', '.join(map(str, known))}.")
 
 
 def check_bool(name: str, value: Any) -> None:

@@ -16,6 +16,7 @@ from vdmlib.small import data, training
 from vdmlib.small.settings import CONFIGS, TrainingConfig
 from vdmlib.small.stages import DenoiserStage
 
+DENOISERS = ("t2v", "i2v", "i2v_attention")
 TINY = dict(model_channels=32, channel_multipliers=(1,), attention_factors=(), context_channels=16)
 
 

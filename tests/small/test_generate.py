@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_training import TinyStage, tiny
+from tiny_training import DENOISERS, TinyStage, tiny
 from torch import nn
 
 from vdmlib import small
+from vdmlib.attention import DualCrossAttention
 from vdmlib.small import data, judge
 
 RED, BLUE = "a red 7 moving left slowly", "a blue 1 moving up quickly"
@@ -33,10 +34,10 @@ def test_clips_follow_the_seed():
     assert not torch.equal(*(model.generate([RED], seed=None) for _ in range(2)))
 
 
-@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+@pytest.mark.parametrize("kind", DENOISERS)
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_clip_does_not_depend_on_what_is_made_beside_it(kind, eta):
-    model, picture = pipeline(kind), {"first_frame": PICTURE} if kind == "i2v" else {}
+    model, picture = pipeline(kind), {} if kind == "t2v" else {"first_frame": PICTURE}
     alone = model.generate([RED], 10, seed=1, eta=eta, **picture)
     both = model.generate([RED, BLUE], [10, 16], seed=1, eta=eta, **picture)
     torch.testing.assert_close(both[:1], alone, atol=1e-9, rtol=0)
@@ -157,6 +158,42 @@ def test_a_frame_beside_the_noise_needs_no_attention_to_it():
     assert model.takes_frame and model.image_encoder is None
     x = torch.randn(1, 8, 8, 8, 8)
     assert model(x, torch.tensor([5]), data.tokenize([RED]), torch.tensor([10.0]), x[:, 0]).shape == x.shape
+
+
+def attentive() -> small.VideoModel:
+    """Tiny, with the picture through dual cross-attention alone, in space and in time."""
+    torch.manual_seed(0)
+    config = tiny("i2v_attention")
+    return small.VideoModel(replace(config.unet, attention_factors=(1,)), image_tokens=config.image_tokens).eval()
+
+
+def test_a_fresh_image_branch_adds_nothing_and_a_trained_one_nothing_without_a_picture():
+    model = attentive()
+    assert model.takes_frame and not model.beside_noise
+    x, t, fps = torch.randn(2, 8, 8, 8, 8), torch.tensor([500, 900]), torch.tensor([10.0, 16.0])
+    tokens, frame = data.tokenize([RED, BLUE]), torch.randn(2, 8, 8, 8)
+    for parameter in (model.unet.conv_out.weight, *(p for n, p in model.named_parameters() if "project_out" in n)):
+        nn.init.normal_(parameter, std=0.1)
+    assert model.context(tokens, frame).shape == (2, data.CAPTION_TOKENS + 64, 16)
+    assert torch.equal(model(x, t, tokens, fps, frame), model(x, t, tokens, fps, -frame))
+    for name, parameter in model.named_parameters():
+        if "to_v_image" in name:
+            nn.init.normal_(parameter)
+    shown = model(x, t, tokens, fps, frame)
+    some = model(x, t, tokens, fps, frame, shown=torch.tensor([True, False]))
+    none = model(x, t, tokens, fps, -frame, shown=torch.tensor([False, False]))
+    torch.testing.assert_close(some[0], shown[0])
+    torch.testing.assert_close(some[1], none[1])
+    assert (shown - none).abs().amax((1, 2, 3, 4)).min() > 1e-3
+    for layer in model.modules():
+        if isinstance(layer, DualCrossAttention):
+            layer.image_scale = 0.0
+    torch.testing.assert_close(model(x, t, tokens, fps, frame), none)
+
+
+def test_a_given_frame_is_so_many_tokens_or_so_many():
+    with pytest.raises(ValueError, match=r"^image_tokens is 32, but must be one of 16, 64\b"):
+        small.VideoModel(tiny("i2v").unet, image_tokens=32)
 
 
 # What is shipped

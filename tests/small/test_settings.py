@@ -14,7 +14,7 @@ from vdmlib.small.settings import CONFIGS, TrainingConfig
 
 # A setting, a value that it cannot have, and what the sentence must name.
 BAD = [
-    ("stage", "t3v", "stage is 't3v', but must be one of autoencoder, judge, t2v, i2v"),
+    ("stage", "t3v", "stage is 't3v', but must be one of autoencoder, judge, t2v, i2v, i2v_attention"),
     ("steps", 0, "steps is 0: use a whole number from 1"),
     ("steps", 10.5, "steps is 10.5: use a whole number"),
     ("steps", True, "steps is True: use a whole number"),
@@ -32,10 +32,13 @@ BAD = [
     ("weight_decay", "0", "weight_decay is the text '0'"),
     ("ema", 2, "ema is 2"),
     ("caption_dropout", 10, "caption_dropout is 10: use a number from 0 to 1"),
+    ("word_dropout", -0.5, "word_dropout is -0.5: use a number from 0 to 1"),
+    ("picture_dropout", "half", "picture_dropout is the text 'half', but must be a number: write a number"),
     ("shift", 0, "shift is 0: use a number from 0.001"),
     ("snr_cap", 0, "snr_cap is 0"),
     ("unet", {"model_channels": 64}, "unet is {'model_channels': 64}, but must be a UNet3DConfig"),
     ("text_layers", -1, "text_layers is -1"),
+    ("image_tokens", 32, "image_tokens is 32, but must be one of 16, 64"),
     ("init_from", 3, "init_from is 3, but must be text"),
     ("trained_parts", "image", "trained_parts is 'image', but must be None or a tuple"),
     ("trained_parts", (), "trained_parts is (), but must be None or a tuple"),
@@ -81,7 +84,7 @@ def test_configurations_from_names_files_and_changes(tmp_path):
 @pytest.mark.parametrize(
     "name, changes, says",
     [
-        ("t3v", [], "'t3v' is no configuration: use autoencoder, judge, t2v, i2v or a JSON file's path"),
+        ("t3v", [], "'t3v' is no configuration: use autoencoder, judge, t2v, i2v, i2v_attention or a JSON file's path"),
         ("t2v", ["step=3"], "Unknown settings: step; use stage, steps"),
         ("t2v", ["steps"], "'steps' changes nothing: write key=value"),
         ("t2v", ["steps=ten"], "steps is the text 'ten'"),

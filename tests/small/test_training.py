@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from full_disk import disk_with_room_for
-from tiny_training import TinyStage, losses, run, run_script, tiny, weights
+from tiny_training import DENOISERS, TinyStage, losses, run, run_script, tiny, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vdmlib.small import training
 from vdmlib.small.settings import CONFIGS
-from vdmlib.small.stages import STAGES
+from vdmlib.small.stages import STAGES, hide_look, picture_losses
 
 
 def same(a: training.Result, b: training.Result):
@@ -73,6 +73,54 @@ def test_captions_are_dropped_as_often_as_asked():
     assert empty.float().mean() == pytest.approx(0.25, abs=0.07)
 
 
+class ShownRecorder(Recorder):
+    """A recorder of an image-to-video model: which clips' pictures were shown, too."""
+
+    takes_frame = True
+
+    def forward(self, x, timesteps, tokens, fps, first_frame, shown):
+        self.given.append((tokens, shown))
+        return self.scale * x
+
+
+def test_words_and_pictures_are_hidden_as_often_as_asked_and_independently():
+    stage = TinyStage(tiny("i2v_attention", batch=400, word_dropout=0.5, picture_dropout=0.25, caption_dropout=0.0))
+    stage.trained = ShownRecorder()
+    stage(0, slice(None))
+    ((tokens, shown),) = stage.trained.given
+    whole = stage.clips.batch(range(400)).tokens
+    hidden = tokens[:, 1] == 0
+    assert torch.equal(tokens[~hidden], whole[~hidden])
+    # "a <empty> <empty> moving left quickly": the other words stand where they stood.
+    assert torch.equal(tokens[hidden], whole[hidden] * torch.tensor([1, 0, 0, 1, 1, 1]))
+    assert hidden.float().mean() == pytest.approx(0.5, abs=0.08)
+    assert (~shown).float().mean() == pytest.approx(0.25, abs=0.07)
+    assert (hidden & ~shown).float().mean() == pytest.approx(0.125, abs=0.05)
+
+
+def test_the_settings_for_pictures_change_nothing_in_what_other_models_are_trained_on():
+    """The shipped models' commands still mean what they meant: the same noise, the same empty captions."""
+    seen = []
+    for changes in ({}, dict(word_dropout=1.0, caption_dropout=0.25)):
+        stage = TinyStage(tiny(batch=8, stills=0, **{"caption_dropout": 0.25} | changes))
+        stage.trained = Recorder()
+        stage(0, slice(None))
+        seen += stage.trained.given
+    (x, t, tokens, _, _), (x2, t2, tokens2, _, _) = seen
+    assert torch.equal(x, x2) and torch.equal(t, t2)
+    assert torch.equal(hide_look(tokens), tokens2) and not torch.equal(tokens, tokens2)
+
+
+def test_what_is_taken_from_the_picture_is_reported():
+    stage = TinyStage(tiny("i2v_attention", word_dropout=0.5)).double()
+    for parameter in stage.trained.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    clips = stage.held_out.batch(range(4))
+    losses = picture_losses(stage.trained, stage.autoencoder, clips)
+    assert list(losses) == ["own picture 900", "another picture 900", "no picture 900"]
+    assert losses == picture_losses(stage.trained, stage.autoencoder, clips)
+
+
 def test_a_network_that_says_nothing_has_a_loss_of_about_one_and_a_cap_on_snr_takes_weight_away():
     plain, capped = [], []
     for snr_cap, seen in ((None, plain), (5.0, capped)):
@@ -87,7 +135,7 @@ def test_a_network_that_says_nothing_has_a_loss_of_about_one_and_a_cap_on_snr_ta
 def test_no_stage_mixes_devices(name):
     """Imitated: the weights are on a device that is not the one on which data are made."""
     config = replace(CONFIGS[name], batch=4)
-    stage = TinyStage(tiny(name)) if name in ("t2v", "i2v") else STAGES[name](config)
+    stage = TinyStage(tiny(name)) if name in DENOISERS else STAGES[name](config)
     stage.to("meta")
     assert stage(0, slice(None)).device.type == "meta"
 
@@ -105,7 +153,7 @@ class NoDoublePrecision(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_training_needs_no_double_precision_for_data(name):
-    stage = TinyStage(tiny(name)) if name in ("t2v", "i2v") else STAGES[name](replace(CONFIGS[name], batch=4))
+    stage = TinyStage(tiny(name)) if name in DENOISERS else STAGES[name](replace(CONFIGS[name], batch=4))
     with NoDoublePrecision():
         stage(0, slice(None)).backward()
 
@@ -163,7 +211,8 @@ def test_other_settings_may_not_go_on_with_a_run_but_for_those_that_do_not_chang
     run(tiny(), tmp_path)
     with pytest.raises(ValueError, match="learning_rate"):
         run(tiny(learning_rate=1e-5), tmp_path)
-    assert run(tiny(steps=5), tmp_path).log[-1]["step"] == 5
+    longer = tiny(steps=5, shift=10.0, word_dropout=0.5)
+    assert run(longer, tmp_path).log[-1]["step"] == 5
 
 
 def test_a_run_goes_on_that_was_begun_before_the_network_had_an_option(tmp_path):
@@ -230,7 +279,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", STAGES)
 def test_shares_of_a_batch_make_up_the_whole(name):
     """In double precision. Without what layers draw by themselves, and without statistics of a batch."""
-    stage = TinyStage(tiny(name)) if name in ("t2v", "i2v") else STAGES[name](replace(CONFIGS[name], batch=4))
+    stage = TinyStage(tiny(name)) if name in DENOISERS else STAGES[name](replace(CONFIGS[name], batch=4))
     stage.eval().double()
     with torch.no_grad():
         whole, *shares = (float(stage(3, share)) for share in (slice(None), slice(0, None, 2), slice(1, None, 2)))
@@ -238,7 +287,7 @@ def test_shares_of_a_batch_make_up_the_whole(name):
 
 
 TOGETHER = """
-for name in ("t2v", "i2v"):
+for name in DENOISERS:
     here, config = os.path.join(folder, name), tiny(name, stills=2)
     settings = dict(device="cpu", progress=False)
     assert not training.train(config, here, stage=TinyStage(config).double(), stop_after=0.0, **settings).finished
@@ -257,7 +306,7 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = run_script(tmp_path / "two.py", TOGETHER, *launcher, folder=str(tmp_path))
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr[-2000:]
-    for name in ("t2v", "i2v"):
+    for name in DENOISERS:
         config, two = tiny(name, stills=2), torch.load(tmp_path / name / "result.pt")
         one, resumed = (
             training.train(config, folder, "cpu", progress=False, stage=TinyStage(config).double())

@@ -79,8 +79,8 @@ def test_weights_that_cannot_be_written_where_they_should_be_are_explained(resul
     "name, kind, says",
     [
         ("i2v", FileNotFoundError, r"vdmlib\.train i2v"),
-        ("t3v", ValueError, "name is 't3v', but must be one of t2v, i2v"),
-        (None, ValueError, "name is None, but must be one of t2v, i2v"),
+        ("t3v", ValueError, "name is 't3v', but must be one of t2v, i2v, i2v_attention"),
+        (None, ValueError, "name is None, but must be one of t2v, i2v, i2v_attention"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -103,6 +103,14 @@ def test_a_card_of_another_version_is_named(result, tmp_path):
     card.write_text(card.read_text().replace('"model_channels"', '"width"'))
     with pytest.raises(ValueError, match=r"The card of t2v in .* is of another version .*'width'.*: train it again\.$"):
         small.load_video_model("t2v", tmp_path)
+
+
+def test_a_model_that_sees_the_picture_through_attention_alone_comes_back_too(tmp_path):
+    config = tiny("i2v_attention", steps=1)
+    result = run(config)
+    small.save_weights(tmp_path / "i2v_attention.safetensors", result.model, training.card_of(config, result))
+    loaded = small.load_video_model("i2v_attention", tmp_path)
+    assert loaded.state_dict().keys() == weights(result).keys() and not loaded.beside_noise
 
 
 # Starting from other weights

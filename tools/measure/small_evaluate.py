@@ -156,7 +156,7 @@ def show(made: dict[str, dict[str, float]], bounds: dict[str, dict[str, dict[str
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["t2v", "i2v"], help="which model")
+    parser.add_argument("name", choices=small.weights.VIDEO_MODELS, help="which model")
     parser.add_argument("--weights", default=str(WEIGHTS), help="folder of weights and cards")
     parser.add_argument("--clips", type=int, default=160, help="clips for each row of the table")
     parser.add_argument("--validation-clips", type=int, default=80, help="clips for each setting that is tried")

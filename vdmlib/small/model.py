@@ -11,16 +11,18 @@ from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
-from ..checks import check_first_frames, check_number, check_rates, check_small_pictures
+from ..checks import check_choice, check_first_frames, check_number, check_rates, check_small_pictures
 from ..configuration import UNet3DConfig
 from ..diffusion import NoiseSchedule
 from ..sampling import SamplingStep, draw_noise, noise_streams, sample_ddim
 from ..unet3d import UNet3D
 from . import data
+
+IMAGE_TOKENS = (16, 64)  # that a given frame may be turned into
 
 
 def small_unet(**changes) -> UNet3DConfig:
@@ -69,6 +71,31 @@ class TextEncoder(nn.Module):
         return hidden
 
 
+class FrameEncoder(nn.Module):
+    """A given frame's latents to one token for each place, 64 for 8 × 8: fine enough to carry handwriting.
+
+    Two convolutions, learned positions, and one transformer layer among the tokens. VideoCrafter's tokens come from
+    CLIP through a resampler (chapter 4); this one is learned together with the layers that read it.
+    """
+
+    def __init__(self, in_channels: int, channels: int, tokens: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+        self.positions = nn.Parameter(torch.randn(tokens, channels))
+        self.layer = nn.TransformerEncoderLayer(
+            channels, channels // 16, 2 * channels, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n c2"]:
+        tokens = rearrange(self.convolutions(latents), "b c h w -> b (h w) c") + self.positions
+        return self.norm(self.layer(tokens))
+
+
 @dataclass(frozen=True)
 class BesideFrame:
     """A denoiser that sees a given frame's latents beside the noisy latents of every frame, as in DynamiCrafter."""
@@ -89,35 +116,56 @@ class BesideFrame:
 class VideoModel(nn.Module):
     """Text encoder and denoiser; with ``config.image_attention`` also an encoder of the given first frame.
 
-    The image tokens are the latents of the given frame, 2 × 2 of them in a token: 16 tokens for 8 × 8 latents. If the
-    denoiser has more input channels than output channels, the given frame's latents are also put beside the noisy
-    ones (:class:`BesideFrame`).
+    The image tokens are the latents of the given frame, 2 × 2 of them in a token: 16 tokens for 8 × 8 latents; or, with
+    ``image_tokens=64``, those of a :class:`FrameEncoder`. If the denoiser has more input channels than output channels,
+    the given frame's latents are also put beside the noisy ones (:class:`BesideFrame`).
+
+    Tokens of nothing but zeros have keys and values of zero, since these layers have no bias: the image branch then
+    adds exactly nothing. So zeros are what stands for *no picture*, in training (``shown``) and in sampling.
     """
 
-    def __init__(self, config: UNet3DConfig, text_layers: int = 0):
+    def __init__(self, config: UNet3DConfig, text_layers: int = 0, image_tokens: int = 16):
         super().__init__()
+        check_choice("image_tokens", image_tokens, IMAGE_TOKENS)
         if (channels := config.context_channels) is None:
             raise ValueError("context_channels is None, but this model reads captions: give the width of its tokens.")
         self.text_encoder = TextEncoder(channels, text_layers)
-        self.image_encoder = None
-        if config.image_attention:
+        self.image_encoder, self.image_positions = None, None
+        if config.image_attention and image_tokens == 64:
+            self.image_encoder = FrameEncoder(config.out_channels, channels, image_tokens)
+        elif config.image_attention:
             self.image_encoder = nn.Sequential(
                 nn.Conv2d(config.out_channels, channels, 2, stride=2),
                 nn.Flatten(start_dim=2),
             )
             self.image_positions = nn.Parameter(torch.randn(16, channels) * 0.02)
         self.unet = UNet3D(config)
+        if image_tokens == 64:
+            # The image branch begins with values of zero: at first the model is the text-to-video model it starts from.
+            for name, value in self.unet.named_parameters():
+                if "to_v_image" in name:
+                    nn.init.zeros_(value)
 
     def context(
-        self, tokens: Int[Tensor, "b n"], first_frame: Float[Tensor, "b c h w"] | None = None
+        self,
+        tokens: Int[Tensor, "b n"],
+        first_frame: Float[Tensor, "b c h w"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b m c2"]:
-        """Context tokens of captions and, for I2V, of the latents of the given first frames."""
+        """Context tokens of captions and, for I2V, of the latents of the given first frames.
+
+        ``shown``: of which clips the attention sees the picture; by default of all. For the others its tokens are 0.
+        """
         if self.takes_frame:
             first_frame = _given(first_frame)
         text = self.text_encoder(tokens)
         if self.image_encoder is None:
             return text
-        image = rearrange(self.image_encoder(first_frame), "b c n -> b n c") + self.image_positions
+        image = self.image_encoder(first_frame)
+        if self.image_positions is not None:
+            image = rearrange(image, "b c n -> b n c") + self.image_positions
+        if shown is not None:
+            image = image * shown[:, None, None]
         return torch.cat([text, image], dim=1)
 
     @property
@@ -141,9 +189,10 @@ class VideoModel(nn.Module):
         tokens: Int[Tensor, "b n"],
         fps: Float[Tensor, " b"],
         first_frame: Float[Tensor, "b c h w"] | None = None,
+        shown: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
-        """Predict v from noisy latents."""
-        context = self.context(tokens, first_frame)
+        """Predict v from noisy latents; ``shown`` as in :meth:`context`."""
+        context = self.context(tokens, first_frame, shown)
         return self.denoiser(first_frame)(x, timesteps, context=context, fps=fps)
 
 

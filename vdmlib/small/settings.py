@@ -6,9 +6,9 @@ from typing import Any
 
 from ..checks import check_choice, check_number
 from ..configuration import UNet3DConfig
-from .model import small_unet
+from .model import IMAGE_TOKENS, small_unet
 
-STAGE_NAMES = ("autoencoder", "judge", "t2v", "i2v")
+STAGE_NAMES = ("autoencoder", "judge", "t2v", "i2v", "i2v_attention")
 
 
 def _number(default: int | float | None, least: int | float, most: int | float) -> Any:
@@ -20,16 +20,21 @@ class TrainingConfig:
     """Everything a run depends on.
 
     Attributes:
-        stage: "autoencoder", "judge", "t2v" or "i2v".
+        stage: "autoencoder", "judge", "t2v", "i2v" or "i2v_attention".
         steps: optimizer steps.
         batch: clips in a step, over all processes; a multiple of their number.
         stills: pictures (clips of one frame) in a step beside them.
         learning_rate: after ``warmup`` steps; over the last ``decay`` of the steps it falls to zero.
         ema: how much of the averaged weights is kept in a step; the averaged weights are the result.
         caption_dropout: the share of captions replaced by the empty one, for classifier-free guidance.
+        word_dropout: the share of captions whose words for digit and colour are hidden (padding in their place), so
+            that an image-to-video model has to look for them in the picture.
+        picture_dropout: the share of clips whose picture the attention does not see: zeros in place of its tokens.
         shift: 1 draws all noise levels alike, more draws high noise more often, by t → shift·t / (1 + (shift − 1)·t).
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
         unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
+        image_tokens: what a picture becomes for the attention to it: 16 patches of its latents, or 64 tokens of a
+            :class:`vdmlib.small.model.FrameEncoder`.
         text_layers: transformer layers of the text encoder, over the words' embeddings.
         init_from: weights to start from: a file (.safetensors), or the name of shipped ones.
         trained_parts: train only the weights whose names contain one of these; ``None`` trains all.
@@ -51,10 +56,13 @@ class TrainingConfig:
     weight_decay: int | float = _number(1e-4, 0, 1)
     ema: int | float = _number(0.998, 0, 1)
     caption_dropout: int | float = _number(0.1, 0, 1)
+    word_dropout: int | float = _number(0.0, 0, 1)
+    picture_dropout: int | float = _number(0.0, 0, 1)
     shift: int | float = _number(1.0, 1e-3, 1e3)
     snr_cap: int | float | None = _number(None, 1e-3, 1e6)
     unet: UNet3DConfig = field(default_factory=small_unet)
     text_layers: int = _number(0, 0, 100)
+    image_tokens: int = 16
     init_from: str | None = None
     trained_parts: tuple[str, ...] | None = None
     checkpoint_seconds: int | float = _number(40.0, 0, 86_400)
@@ -69,6 +77,7 @@ class TrainingConfig:
                 _check_text(setting.name, value)
                 check_number(setting.name, value, *setting.metadata["range"], whole=setting.type is int)
         check_choice("stage", self.stage, STAGE_NAMES)
+        check_choice("image_tokens", self.image_tokens, IMAGE_TOKENS)
         if not isinstance(self.unet, UNet3DConfig):
             raise ValueError(f"unet is {self.unet!r:.60}, but must be a UNet3DConfig: use small_unet(...).")
         if not isinstance(self.init_from, str | None):
@@ -131,5 +140,23 @@ CONFIGS: dict[str, TrainingConfig] = {
         unet=small_unet(image_attention=True, in_channels=16),
         init_from="t2v",
         trained_parts=("image", "convolution", "resnet", "conv_out", "norm_out", "embedding", "sample"),
+    ),
+    # The article's arrangement: the picture comes through the second cross-attention alone, in space and in time, with
+    # no latent beside the noise. Without the words for digit and colour in half of the captions it would not be needed.
+    "i2v_attention": TrainingConfig(
+        stage="i2v_attention",
+        steps=6500,
+        batch=8,
+        decay=0.4,
+        shift=3.0,
+        word_dropout=0.5,
+        picture_dropout=0.1,
+        unet=small_unet(image_attention=True, temporal_image_attention=True),
+        image_tokens=64,
+        init_from="t2v",
+        trained_parts=(
+            *("image", "cross_attention.to_q", "cross_attention.to_out"),
+            *("conv", "norm_in", "norm_out", "norms", "skip", "sample"),
+        ),
     ),
 }

@@ -271,7 +271,10 @@ class Run:
 
 
 # Settings that may differ when a run goes on: they do not change the steps already made.
-MAY_CHANGE = ("steps", "decay", "checkpoint_seconds", "log_every", "sample_every", "init_from")
+MAY_CHANGE = (
+    *("steps", "decay", "checkpoint_seconds", "log_every", "sample_every", "init_from"),
+    *("shift", "word_dropout"),  # Later steps may be asked harder questions; a card records all commands.
+)
 
 
 def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from ..configuration import UNet3DConfig
 from .model import Pipeline, VideoModel
 
 WEIGHTS = Path(__file__).parent / "shipped"
-VIDEO_MODELS = ("t2v", "i2v")
+VIDEO_MODELS = ("t2v", "i2v", "i2v_attention")
 
 
 def write_whole(files: Mapping[Path, bytes]):
@@ -127,14 +127,14 @@ def load_autoencoder(folder: str | Path = WEIGHTS) -> Autoencoder:
 
 
 def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoModel:
-    """The shipped text encoder and denoiser; ``name`` is "t2v" or "i2v"."""
+    """The shipped text encoder and denoiser; ``name`` is "t2v", "i2v" or "i2v_attention"."""
     check_choice("name", name, VIDEO_MODELS)
     config = read_card(name, folder)["config"]
     unet: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config["unet"].items()
     }
     try:
-        model = VideoModel(UNet3DConfig(**unet), config["text_layers"])
+        model = VideoModel(UNet3DConfig(**unet), config["text_layers"], config.get("image_tokens", 16))
     except TypeError as error:  # A setting that has another name by now.
         raise ValueError(f"The card of {name} in {folder} is of another version ({error}): train it again.") from None
     load_weights(name, model, folder)
@@ -142,7 +142,7 @@ def load_video_model(name: str = "t2v", folder: str | Path = WEIGHTS) -> VideoMo
 
 
 def load_pretrained(name: str = "t2v", folder: str | Path = WEIGHTS) -> Pipeline:
-    """The shipped small model, ready to sample; ``name`` is "t2v" or "i2v"."""
+    """The shipped small model, ready to sample; ``name`` is "t2v", "i2v" or "i2v_attention"."""
     return Pipeline(load_video_model(name, folder), load_autoencoder(folder), read_card(name, folder))
 
 
