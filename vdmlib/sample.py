@@ -48,7 +48,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("prompt", nargs="?", help=f'what to show (default, for the small model: "{EXAMPLE}")')
     command.add_argument("--checkpoint", help="file, folder or Hugging Face name (default: the shipped small model)")
-    command.add_argument("--kind", choices=["t2v", "i2v"], help="from text alone (default), or from a picture")
+    command.add_argument(
+        "--kind",
+        choices=small.weights.VIDEO_MODELS,
+        help="from text alone (default), or from a picture, in i2v_attention (small) through attention alone",
+    )
     command.add_argument(
         "--image",
         type=Path,
@@ -84,6 +88,10 @@ def sample_checkpoint(given: dict[str, Any]) -> Float[Tensor, "1 f 3 h w"]:
     kind = given.get("kind", "t2v")
     if "prompt" not in given:
         raise ValueError("A released model needs a prompt: say in quotes what to show.")
+    if kind not in RELEASES:
+        raise ValueError(
+            f"A checkpoint is of kind {' or '.join(RELEASES)}: {kind} is a small model, without --checkpoint."
+        )
     settings: dict[str, Any] = {"seed": 0} | _among(SAMPLING | VIDEO, given)
     SamplingSettings.of(RELEASES[kind][0], **settings)
     pictures = _pictures(given, kind)
@@ -114,7 +122,7 @@ def sample_small(given: dict[str, Any]) -> Float[Tensor, "1 f 3 h w"]:
 
 
 def _pictures(given: dict[str, Any], kind: str) -> list[Float[Tensor, "3 _ _"]] | None:
-    check_first_frames(1 if "image" in given else None, 1, wanted=kind == "i2v")
+    check_first_frames(1 if "image" in given else None, 1, wanted=kind != "t2v")
     return read_pictures(given["image"]) if "image" in given else None
 
 

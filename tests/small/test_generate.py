@@ -212,11 +212,12 @@ def test_the_shipped_model_follows_its_prompts():
     assert all(speed > 1.5 for *_, speed in seen)
 
 
-def test_the_shipped_model_goes_on_from_a_given_picture():
+@pytest.mark.parametrize("kind", ["i2v", "i2v_attention"])
+def test_the_shipped_models_go_on_from_a_given_picture(kind):
     prompts = [data.Prompt(3, "pink", "left", "quickly", 10), data.Prompt(8, "green", "up", "quickly", 10)]
     handwriting = data.draw_glyphs(prompts, "test", torch.Generator().manual_seed(0))
     given = data.clips_of(prompts, handwriting).video[:, 0]
-    video = small.load_pretrained("i2v").generate([p.caption for p in prompts], 10, given, steps=10)
+    video = small.load_pretrained(kind).generate([p.caption for p in prompts], 10, given, steps=10)
     assert [answer[:2] for answer in judge.read_clip(video)] == [(p.direction, p.colour) for p in prompts]
     kept = judge.kept_handwriting(video, given)
     assert kept["given"] > kept["another"] + 0.2

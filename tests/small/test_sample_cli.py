@@ -91,6 +91,8 @@ def test_the_small_model_samples_as_its_card_says(monkeypatch, tmp_path):
         (["--checkpoint", "missing.ckpt", "--width", "500"], "width is 500"),
         (["--checkpoint", "missing.ckpt", "--kind", "i2v", "--image", "horse.png"], "There is no picture horse.png"),
         (["--checkpoint", "missing.ckpt", "--kind", "i2v"], "This model starts from a picture"),
+        (["--kind", "i2v_attention"], "This model starts from a picture"),
+        (["--checkpoint", "missing.ckpt", "--kind", "i2v_attention"], "A checkpoint is of kind t2v or i2v"),
         (["--checkpoint", "missing.ckpt", "--device", "abacus"], "device is 'abacus'"),
         (["--checkpoint", "missing.ckpt", "--decode-frames", "0"], "decode_frames is 0"),
     ],
