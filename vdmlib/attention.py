@@ -229,7 +229,7 @@ class DualCrossAttention(Attention):
         return self.to_out(self.join_heads(from_text + self._scale() * from_image))
 
     def _scale(self) -> float | Tensor:
-        return self.image_scale if self.image_gate is None else self.image_scale + self.image_gate.tanh()
+        return self.image_scale if self.image_gate is None else self.image_scale * (1 + self.image_gate.tanh())
 
     def _for_each_frame(self, k: Tensor, v: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         frames = rows // len(k)

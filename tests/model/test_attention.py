@@ -104,3 +104,18 @@ def test_chunks_are_the_whole(shape, tokens_at_once, expected):
     rows.clear()
     in_chunks(layer, x.requires_grad_(), tokens_at_once).sum().backward()
     assert rows == [len(x)] and torch.equal(x.grad, torch.full(shape, 3.0)), "all at once for gradients"
+
+
+def test_the_image_scale_multiplies_a_learned_one():
+    """``image_cross_attention_scale * out_ip * (tanh(alpha) + 1)`` in DynamiCrafter's attention.py."""
+    layer = DualCrossAttention(32, 24, 4, 8, ImageTokens(text_tokens=5, scale="learned")).double()
+    layer.image_gate.data.fill_(0.7)
+    x, context = noise(1, 9, 32).double(), noise(1, 8, 24, seed=1).double()
+
+    def out(scale):
+        layer.image_scale = scale
+        return layer(x, context)
+
+    mute = Attention.attend_to(layer, x, layer.keys_values(context)[:2])
+    assert relative_error(out(0.0), mute) < EXACT
+    assert relative_error(out(2.0) - mute, 2 * (out(1.0) - mute)) < EXACT
