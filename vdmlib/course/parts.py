@@ -1,0 +1,111 @@
+"""The parts of an assignment: what a student writes, what has to hold, and the hint where it does not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from ..checks import check_choice, check_number
+from ..exercises import Report, check
+
+# A sentence that should be true → a function that tests it: true if it holds, false or an error if not.
+Properties = Mapping[str, Callable[[], object]]
+LEARNER = 0  # the seed of what students try themselves; grading uses others
+
+
+@dataclass(frozen=True)
+class Part:
+    """One function or class that a student writes.
+
+    Attributes:
+        name: of the function or class, such as ``"fold_frames"``.
+        points: that it is worth; each property, hidden ones included, earns the same share.
+        minutes: that it takes.
+        properties: (answer, seed) → what has to hold; a test draws its inputs from the seed, and 0 is the learner's.
+        hidden: the same, tried by the grader only.
+        hints: sentence → a hint that names the fault and does not give the answer.
+    """
+
+    name: str
+    points: int
+    minutes: int
+    properties: Callable[[object, int], Properties]
+    hidden: Callable[[object, int], Properties] | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.name.isidentifier():
+            raise ValueError(f"name is {self.name!r}, but must be that of a function or class: use letters, digits, _.")
+        check_number("points", self.points, 0, whole=True)
+        check_number("minutes", self.minutes, 0, whole=True)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Parts with points, and what a person judges.
+
+    Attributes:
+        number: of the assignment, from 1.
+        title: what it is about.
+        chapters: that it spans.
+        parts: that are graded by their properties.
+        rubric: (what is judged, points) of the open part, graded by a person.
+    """
+
+    number: int
+    title: str
+    chapters: tuple[int, ...]
+    parts: tuple[Part, ...]
+    rubric: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self):
+        names = [part.name for part in self.parts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Several parts are called {', '.join(twice)}: give each a name of its own.")
+
+    @property
+    def points(self) -> int:
+        """Of all parts, without the rubric's."""
+        return sum(part.points for part in self.parts)
+
+    def part(self, name: str) -> Part:
+        """The part with this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        check_choice("part", name, (part.name for part in self.parts))
+        return next(part for part in self.parts if part.name == name)
+
+
+def try_part(title: str, part: Part, answer: object) -> Report:
+    """Print which properties of a part hold for an answer, with the learner's seed, and hints; never raises.
+
+    Args:
+        title: printed above.
+        part: that is tried.
+        answer: the student's function or class.
+
+    Returns:
+        What holds and what fails; false for a stub that raises ``NotImplementedError``.
+    """
+    with torch.random.fork_rng(devices=[]):  # the student's own random numbers go on as if nothing had been tried
+        torch.manual_seed(LEARNER)
+        report = check(title, properties_of(part.properties, answer, LEARNER))
+    for sentence in report.failing:
+        if sentence in part.hints:
+            print(f"  hint · {sentence}: {part.hints[sentence]}")
+    return report
+
+
+def properties_of(make: Callable[[object, int], Properties], answer: object, seed: int) -> Properties:
+    """The properties; if an answer fails while they are made, the one property that it can be used at all."""
+    try:
+        return make(answer, seed)
+    except Exception as caught:
+        error = caught
+
+    def fails():
+        raise error
+
+    return {"it can be called": fails}
