@@ -20,7 +20,7 @@ SOURCES := _config.yml _toc.yml tools/book/book_extension.py $(LIBRARY) \
 PAGE = file://$(abspath $(SITE))/index.html
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab processors lowest notebooks lock clean
+.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab processors lowest notebooks course lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -61,6 +61,9 @@ lowest: $(LOWEST_SETUP)  ## test the library with the lowest versions that pypro
 
 notebooks: $(SETUP)  ## execute the notebooks again and store their outputs
 	$(BIN)/python tools/book/execute_notebooks.py
+
+course: $(SETUP)  ## write the coursework (course/) from the chapters
+	$(BIN)/python tools/book/course.py
 
 lock: $(SETUP)  ## write constraints.txt after a change to requirements.txt
 	$(BIN)/python tools/book/lock.py

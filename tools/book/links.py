@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     "pyproject.toml", "_config.yml", "README.md", "CITATION.cff", "LICENSE-text",
-    ".github/**/*.yml", "book/**/*.md", "book/**/*.ipynb",
+    ".github/**/*.yml", "book/**/*.md", "book/**/*.ipynb", "course/**/*.md", "course/**/*.ipynb",
 )  # fmt: skip
 NAME = r"([\w.-]+)/([\w-]+(?:\.[\w-]+)*)"  # owner/name, without a full stop that ends a sentence
 

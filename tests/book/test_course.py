@@ -1,0 +1,152 @@
+"""The coursework is what `make course` writes; a student's copy runs and asks, and nothing leaks."""
+
+import contextlib
+import io
+import re
+from functools import cache
+from pathlib import Path
+
+import links
+import nbformat
+import pytest
+import torch
+from exercise_cells import python_of
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import course
+
+# Their solutions train and sample besides; tests/book/test_exercises.py tries their answers.
+SLOW = ("04_embeddings", "10_judging")
+CHAPTERS = [path for path in course.notebooks() if path.stem[:2].isdigit()]
+
+
+@cache
+def written() -> dict[str, str]:
+    return course.files()
+
+
+def sources(name: str) -> list[str]:
+    return [cell.source for cell in nbformat.reads(written()[name], as_version=4).cells]
+
+
+def printed(name: str) -> str:
+    """What the code of a notebook prints, run in this process."""
+    out, names = io.StringIO(), {"__name__": name}
+    with contextlib.redirect_stdout(out):
+        for number, cell in enumerate(nbformat.reads(written()[name], as_version=4).cells):
+            if cell.cell_type == "code":
+                exec(compile(python_of(cell.source), f"{name}, cell {number}", "exec"), names)
+    return out.getvalue()
+
+
+def test_the_coursework_is_what_make_course_writes():
+    stored = {path.relative_to(course.COURSE).as_posix(): path for path in course.COURSE.rglob("*.ipynb")}
+    assert set(stored) == set(written()), "run `make course`"
+    assert [name for name, path in stored.items() if path.read_text(encoding="utf-8") != written()[name]] == []
+
+
+def test_notebooks_have_no_outputs_and_a_link_of_their_own():
+    for name, text in written().items():
+        notebook = nbformat.reads(text, as_version=4)
+        assert all(not cell.get("outputs") for cell in notebook.cells)
+        assert links.colab_link(f"course/{name}", links.address()) in notebook.cells[0].source
+        assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_students_notebook_runs_and_every_check_says_not_yet(path: Path):
+    torch.manual_seed(0)
+    tasks = course.read(path).tasks
+    asked = sum(bool(task.sources("check")) for task in tasks)
+    out = printed(f"student/{path.name}")
+    assert out.count("  not yet · ") == asked and "properties hold" not in out
+    text = "\n".join(sources(f"student/{path.name}"))
+    assert text.count("## Exercise ") == len(tasks) and text.count("*Your answer:*") == len(tasks) - asked
+
+
+@pytest.mark.parametrize("path", [path for path in CHAPTERS if path.stem not in SLOW], ids=lambda path: path.stem)
+def test_a_solution_notebook_passes_every_check(path: Path):
+    torch.manual_seed(0)
+    asked = sum(bool(task.sources("check")) for task in course.read(path).tasks)
+    out = printed(f"solutions/{path.name}")
+    assert out.count("properties hold") == asked and "FAILS" not in out
+
+
+# Nothing leaks ----------------------------------------------------------------------------------------------------
+
+
+def secrets(path: Path) -> list[str]:
+    return [source for task in course.read(path).tasks for source in task.sources("solution", "code")]
+
+
+@cache
+def known() -> str:
+    """What everybody has been given: the chapters without their solutions."""
+    parts = []
+    for path in CHAPTERS:
+        cells = nbformat.read(path, as_version=4).cells
+        hidden = set(secrets(path))
+        text = "\n".join(cell.source for cell in cells if cell.source not in hidden)
+        parts.append(re.sub(r"```\{solution-start\}.*?```\{solution-end\}", "", text, flags=re.DOTALL))
+    return "\n".join(parts)
+
+
+def test_no_solution_stands_in_a_students_file():
+    solutions = [source for path in CHAPTERS for source in secrets(path)]
+    for name, text in written().items():
+        if not name.startswith("solutions/"):
+            readable = "\n".join(sources(name)) + str(nbformat.reads(text, as_version=4).metadata)
+            assert course.leaks(readable, solutions, known()) == [], name
+
+
+def test_a_leak_is_found():
+    path = CHAPTERS[0]
+    code, words = (next(task.sources(kind)[0] for task in course.read(path).tasks) for kind in ("code", "solution"))
+    for secret in (code, words):
+        assert course.leaks("text before it " + secret.replace("\n", "\n\n"), [secret], known())
+
+
+# What a chapter may hold -------------------------------------------------------------------------------------------
+
+
+def test_text_becomes_plain_markdown():
+    url = links.address()
+    said = course.plain("{eq}`eq-ldm-forward` of {cite:t}`lin2024zerosnr` {cite:p}`yang2025cogvideox`.", url)
+    site = course.site(url)
+    assert said == (
+        f"[The formula]({site}/book/01_latent_diffusion.html#equation-eq-ldm-forward) of Lin et al. (2024) "
+        "(Yang et al., 2025)."
+    )
+    assert course.plain(":::{dropdown} Hint\nLook.\n:::", url) == (
+        "<details><summary>Hint</summary>\n\nLook.\n\n</details>"
+    )
+    with pytest.raises(ValueError, match="no form in plain Markdown yet"):
+        course.plain("see {doc}`this`", url)
+
+
+def test_only_what_an_exercise_needs_is_kept(tmp_path):
+    cells = [
+        new_markdown_cell("# A chapter"),
+        new_code_cell("%pip install something"),
+        new_code_cell("import math, os\nunused = 1 / 0\n\n\n# Twice.\ndef base(x):\n    return 2 * x"),
+        new_markdown_cell("```{exercise-start} A title\n:label: ex-a\n```\n★☆☆ · 10 minutes\n\nText."),
+        new_code_cell("def double(x):\n    raise NotImplementedError('Write it.')"),
+        new_code_cell("_ = base(math.pi)"),
+        new_markdown_cell(
+            "```{exercise-end}\n```\n\n:::{dropdown} Hint\nThink.\n:::\n\n"
+            "```{solution-start} ex-a\n:class: dropdown\n```"
+        ),
+        new_code_cell("def double(x):\n    return base(x)"),
+        new_markdown_cell("It was easy.\n\n```{solution-end}\n```\n\n:::{dropdown} 1 · Another\nthing.\n:::"),
+    ]
+    path = tmp_path / "01_a.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    chapter = course.read(path)
+    [task] = chapter.tasks
+    places = ["exercise", "stub", "check", "hint", "code", "solution"]
+    assert [piece.place for piece in task.pieces] == places
+    assert (task.title, task.label, task.minutes) == ("A title", "ex-a", 10)
+    assert course.needed_code(chapter, solutions=False) == ["import math", "# Twice.\ndef base(x):\n    return 2 * x"]
+    student = course.stored(course.chapter_notebook(chapter, links.address(), solutions=False))
+    assert "It was easy" not in student and "return base" not in student and "Think." in student
+    assert "It was easy" in course.stored(course.chapter_notebook(chapter, links.address(), solutions=True))

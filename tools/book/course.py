@@ -1,0 +1,392 @@
+"""The coursework, made from the chapters: `make course` writes course/student, course/assignments and course/solutions.
+
+A student's notebook has the exercises of one chapter: their text, their hints, the stubs, the checks, and of the
+chapter's code only what those need. A solution notebook is the same with the solutions. The chapters are the only
+source, so whoever mends an exercise mends it there. An assignment has one source, too:
+course/solutions/assignment_K.py.
+"""
+
+import argparse
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha1
+from pathlib import Path
+
+import links
+import nbformat
+from execute_notebooks import KERNELSPEC, LANGUAGE_INFO, notebooks
+from exercise_cells import names_of, needed_statements, python_of
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = links.ROOT
+COURSE = ROOT / "course"
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Piece:
+    """A part of an exercise: its `place` is exercise, stub, check, hint or solution."""
+
+    place: str
+    source: str
+
+    @property
+    def is_code(self) -> bool:
+        return self.place in ("stub", "check", "code")
+
+
+@dataclass
+class Task:
+    """An exercise as it stands in its chapter."""
+
+    title: str
+    label: str = ""
+    pieces: list[Piece] = field(default_factory=list)
+
+    def sources(self, *places: str) -> list[str]:
+        return [piece.source for piece in self.pieces if piece.place in places]
+
+    @property
+    def minutes(self) -> int:
+        found = re.search(r"· (\d+) minutes", "\n".join(self.sources("exercise")))
+        return int(found[1]) if found else 0
+
+
+@dataclass
+class Chapter:
+    """A chapter's title, its code without that of its exercises, and the exercises."""
+
+    path: Path
+    title: str
+    code: list[str]
+    tasks: list[Task]
+
+    @property
+    def number(self) -> int:
+        return int(self.path.stem[:2])
+
+
+FENCE = re.compile(r"```\{(exercise|solution)-(start|end)\}\s*(.*)")
+
+
+def read(path: Path) -> Chapter:
+    """A chapter's exercises."""
+    cells = nbformat.read(path, as_version=4).cells
+    chapter = Chapter(path, cells[0].source.splitlines()[0].removeprefix("# "), [], [])
+    place = ""
+    for cell in cells:
+        if cell.cell_type == "code":
+            _read_code(chapter, place, cell.source)
+        else:
+            place = _read_text(chapter, place, cell.source)
+    return chapter
+
+
+def _read_code(chapter: Chapter, place: str, source: str) -> None:
+    if place == "solution":
+        chapter.tasks[-1].pieces.append(Piece("code", source))
+    elif place == "exercise":
+        seen = chapter.tasks[-1].sources("stub")
+        chapter.tasks[-1].pieces.append(Piece("check" if seen else "stub", source))
+    else:
+        chapter.code.append(_quiet(python_of(source)))
+
+
+def _quiet(source: str) -> str:
+    """A cell without its loops that print, whose names nobody needs afterwards."""
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.For) and "print(" in ast.unparse(node):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(lines)
+
+
+def _read_text(chapter: Chapter, place: str, text: str) -> str:
+    """Add a text cell to the exercise that it belongs to; returns where the next cell stands."""
+    lines: list[str] = []
+
+    def end() -> None:
+        source = "\n".join(lines).strip()
+        lines.clear()
+        if place == "hint":
+            hints = re.findall(r"^:::\{dropdown\} Hint.*?^:::$", source, re.DOTALL | re.MULTILINE)
+            source = "\n\n".join(hints)
+        if source and place:
+            chapter.tasks[-1].pieces.append(Piece(place, source))
+
+    for line in text.splitlines():
+        if found := FENCE.match(line):
+            end()
+            kind, edge, rest = found.groups()
+            if (kind, edge) == ("exercise", "start"):
+                chapter.tasks.append(Task(rest.strip()))
+            place = kind if edge == "start" else "hint" if kind == "exercise" else ""
+        elif line.startswith((":label: ", ":class: ")) and not lines:
+            if line.startswith(":label: "):
+                chapter.tasks[-1].label = line.split()[-1]
+        elif not (line == "```" and not lines):
+            lines.append(line)
+    end()
+    return place
+
+
+# Text that any Markdown reader can show ---------------------------------------------------------------------------
+
+
+def site(url: str) -> str:
+    owner, name = links.owner_and_name(url)
+    return f"https://{owner}.github.io/{name}"
+
+
+@functools.cache
+def _places() -> dict[str, str]:
+    """The chapter in which each equation and figure stands."""
+    found = {}
+    for path in notebooks():
+        for label in re.findall(r"\b(?:eq|fig)-[\w-]+", path.read_text(encoding="utf-8")):
+            found.setdefault(label, set()).add(path.stem)
+    labels = {}
+    for label, stems in found.items():
+        for stem in sorted(stems):
+            text = (ROOT / "book" / f"{stem}.ipynb").read_text(encoding="utf-8")
+            if re.search(rf"\$\$ \({label}\)|\"name\": \"{label}\"|:name: {label}\b", text):
+                labels[label] = stem
+    return labels
+
+
+@functools.cache
+def _references() -> dict[str, tuple[str, str]]:
+    """Who and when, for each entry of the book's list of references."""
+    text = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    found = {}
+    for key, body in re.findall(r"@\w+\{([^,]+),(.*?)^\}", text, re.DOTALL | re.MULTILINE):
+        authors = re.search(r"author\s*=\s*\{(.*?)\}[,\n]", body, re.DOTALL)[1]
+        names = [name.split(",")[0].strip("{} \n") for name in re.split(r"\s+and\s+", authors)]
+        who = names[0] if len(names) == 1 else " and ".join(names) if len(names) == 2 else f"{names[0]} et al."
+        found[key] = who, re.search(r"year\s*=\s*\{?(\d{4})", body)[1]
+    return found
+
+
+def plain(text: str, url: str) -> str:
+    """MyST as plain Markdown: references become links to the book, what folds becomes a `<details>`."""
+
+    def place(found: re.Match) -> str:
+        role, label = found.groups()
+        anchor = f"equation-{label}" if role == "eq" else label
+        word = "formula" if role == "eq" else "figure"
+        before = found.string[: found.start()]
+        first = not before.strip() or re.search(r"[.:?]\s+$|\n\n$", before)
+        return f"[{'The' if first else 'the'} {word}]({site(url)}/book/{_places()[label]}.html#{anchor})"
+
+    def cited(found: re.Match) -> str:
+        items = [_references()[key.strip()] for key in found[2].split(",")]
+        if found[1] == "t":
+            return ", ".join(f"{who} ({year})" for who, year in items)
+        return "(" + "; ".join(f"{who}, {year}" for who, year in items) + ")"
+
+    def folded(found: re.Match) -> str:
+        return f"<details><summary>{found[1]}</summary>\n\n{found[2].strip()}\n\n</details>"
+
+    text = re.sub(r"\{(eq|numref)\}`([\w-]+)`", place, text)
+    text = re.sub(r"\{cite:([tp])\}`([^`]+)`", cited, text)
+    text = re.sub(r"^\$\$ \([\w-]+\)$", "$$", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\((?:book/)?([\w-]+)\.(?:ipynb|md)(#[\w-]+)?\)", rf"]({site(url)}/book/\1.html\2)", text)
+    text = re.sub(r"^:::\{dropdown\} (.*?)\n(.*?)^:::$", folded, text, flags=re.DOTALL | re.MULTILINE)
+    if left := re.search(r"\{[\w:-]+\}`|^:::|^```\{", text, re.MULTILINE):
+        raise ValueError(f"{text[left.start() :][:60]!r} has no form in plain Markdown yet: teach it to `plain`.")
+    return text
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def needed_code(chapter: Chapter, solutions: bool) -> list[str]:
+    """Of each of the chapter's cells what its exercises need, as it stands there, comments included.
+
+    A student needs what an answer needs; a teacher also what a solution shows besides.
+    """
+    needed = set()
+    for task in chapter.tasks:
+        asked = set().union(*(names_of(source)[0] for source in task.sources("stub")))
+        for source in task.sources("stub", "check"):
+            needed |= names_of(source)[1]
+        for source in task.sources("code"):
+            bound, used = names_of(source)
+            needed |= used if solutions or bound & asked else set()
+    code = chapter.code[1:]  # the first cell installs the library
+    statements = needed_statements(code, needed)
+    for _, node in statements:
+        needed |= names_of(ast.unparse(node))[1]
+    kept: dict[int, list[ast.stmt]] = {}
+    for number, node in statements:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            kept.setdefault(number, []).append(node)
+    imports = _imports([node for _, node in statements], needed)
+    return [imports, *(_lines(code[number], nodes) for number, nodes in kept.items())]
+
+
+def _imports(statements: list[ast.stmt], needed: set[str]) -> str:
+    """The imports among some statements, with only those names that are needed."""
+    lines = []
+    for node in statements:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [name for name in node.names if (name.asname or name.name).split(".")[0] in needed]
+            if names:
+                node.names = names
+                lines.append(ast.unparse(node))
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _lines(source: str, nodes: list[ast.stmt]) -> str:
+    """The lines of some statements, with the comments above each, and gaps around functions and classes."""
+    lines, parts = source.splitlines(), []
+    for node in nodes:
+        start = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))]) - 1
+        while start and lines[start - 1].startswith("#"):
+            start -= 1
+        text = "\n".join(lines[start : node.end_lineno])
+        if parts:
+            large = isinstance(node, ast.FunctionDef | ast.ClassDef) or parts[-1].lstrip("@# ").startswith(
+                ("def ", "class ")
+            )
+            parts.append("\n\n\n" if large else "\n")
+        parts.append(text)
+    return "".join(parts)
+
+
+def chapter_notebook(chapter: Chapter, url: str, solutions: bool) -> NotebookNode:
+    """The exercises of a chapter as a notebook of their own, with or without solutions."""
+    folder = "solutions" if solutions else "student"
+    path = f"course/{folder}/{chapter.path.name}"
+    page = f"{site(url)}/book/{chapter.path.stem}.html"
+    cells = [
+        new_markdown_cell(_chapter_head(chapter, links.colab_link(path, url), page, solutions)),
+        _hidden(links.colab_cell(url)),
+        new_code_cell("import torch\n\n_ = torch.manual_seed(0)"),
+        new_markdown_cell("## From the chapter\n\nWhat the exercises use, as the chapter built it. Run it and go on."),
+    ]
+    cells += [_hidden(source, "From the chapter") for source in needed_code(chapter, solutions)]
+    for number, task in enumerate(chapter.tasks, start=1):
+        cells += _task_cells(number, task, url, solutions)
+    return notebook_of(cells)
+
+
+def _chapter_head(chapter: Chapter, colab: str, page: str, solutions: bool) -> str:
+    minutes = sum(task.minutes for task in chapter.tasks)
+    return (
+        f"# {'Solutions' if solutions else 'Exercises'} · {chapter.title}\n\n[Open in Colab]({colab})\n\n"
+        f"The exercises of [chapter {chapter.number}]({page}), which you have read: about {minutes} minutes.\n"
+        f"{FOR_TEACHERS if solutions else FOR_STUDENTS}"
+    )
+
+
+FOR_TEACHERS = "For teachers, and for people who study alone and have tried. `make course` writes it from the chapter."
+FOR_STUDENTS = """\
+Write each answer into the cell that raises `NotImplementedError`, and run it and the cell below it, which says which
+properties of your answer hold and which fail. Save a copy first: in Colab, *File → Save a copy in Drive*."""
+
+
+def _task_cells(number: int, task: Task, url: str, solutions: bool) -> Iterator[NotebookNode]:
+    heading = f"## Exercise {number} · {task.title}\n\n"
+    has_code = bool(task.sources("stub"))
+    for piece in task.pieces:
+        if piece.place == "exercise":
+            yield new_markdown_cell(heading + plain(piece.source, url))
+            heading = ""
+        elif piece.place == "hint":
+            yield new_markdown_cell(plain(piece.source, url))
+        elif piece.place == "stub":
+            yield new_code_cell(piece.source)
+        elif piece.place == "check":
+            yield _hidden(piece.source, "The check")
+        elif solutions:
+            yield (
+                new_code_cell(piece.source)
+                if piece.is_code
+                else new_markdown_cell(f"**Solution.** {plain(piece.source, url)}")
+            )
+    if not has_code and not solutions:
+        yield new_markdown_cell("*Your answer:*")
+
+
+def _hidden(source: str, title: str = "") -> NotebookNode:
+    """A cell that is folded: in Jupyter by its metadata, in Colab by its title."""
+    source = f"# @title {title}\n{source}" if title else source
+    return new_code_cell(source, metadata={"cellView": "form", "jupyter": {"source_hidden": True}})
+
+
+def notebook_of(cells: list[NotebookNode]) -> NotebookNode:
+    """A notebook without outputs, whose bytes depend on its text alone."""
+    for position, cell in enumerate(cells):
+        cell.id = sha1(f"{position} {cell.source}".encode()).hexdigest()[:8]
+    return new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO})
+
+
+def stored(notebook: NotebookNode) -> str:
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def files(url: str | None = None) -> dict[str, str]:
+    """What `make course` writes: path below course/ → content."""
+    url = url or links.address()
+    written = {}
+    for path in notebooks():
+        if path.stem[:2].isdigit():
+            chapter = read(path)
+            written[f"student/{path.name}"] = stored(chapter_notebook(chapter, url, solutions=False))
+            written[f"solutions/{path.name}"] = stored(chapter_notebook(chapter, url, solutions=True))
+    return written
+
+
+def write(folder: Path = COURSE) -> list[Path]:
+    """Write what has changed; notebooks that are made no more are removed."""
+    wanted, changed = files(), []
+    for path in folder.rglob("*.ipynb"):
+        if path.relative_to(folder).as_posix() not in wanted and ".ipynb_checkpoints" not in path.parts:
+            path.unlink()
+            changed.append(path)
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            changed.append(path)
+    return changed
+
+
+# What must not be in a student's hands -----------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[\w.]+|[^\w\s]", text)
+
+
+def grams(text: str, length: int = 12) -> set[tuple[str, ...]]:
+    """All runs of so many words and signs."""
+    found = words(text)
+    return {tuple(found[i : i + length]) for i in range(len(found) - length + 1)}
+
+
+def leaks(student: str, solutions: list[str], allowed: str) -> list[str]:
+    """Runs of words of a solution that stand in a student's file and nowhere in what everybody has been given."""
+    secret = set().union(*map(grams, solutions)) - grams(allowed)
+    return sorted(" ".join(gram) for gram in secret & grams(student))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.parse_args()
+    for path in (changed := write()):
+        print(f"{'wrote' if path.exists() else 'removed'} {path.relative_to(ROOT)}")
+    print(f"{len(changed)} files changed")
+
+
+if __name__ == "__main__":
+    main()
