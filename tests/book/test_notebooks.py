@@ -172,6 +172,19 @@ def small(notebook, path):
         yield f"{size:.1f} MB; the limit is 3"
 
 
+@rule
+def short_enough_to_be_read(notebook, path):
+    """At most 5,000 words, formulas and addresses aside, and 600 lines of code that is not folded."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    words = len(re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|\]\(\S*\)", " ", prose, flags=re.DOTALL).split())
+    if words > 5_000:
+        yield f"{words:,} words; the limit is 5,000"
+    shown = [cell.source for cell in code_cells(notebook) if "hide-input" not in tags(cell)]
+    lines = sum(bool(line.strip()) for source in shown for line in source.splitlines())
+    if lines > 600:
+        yield f"{lines} lines of code are shown; the limit is 600"
+
+
 def problems(notebook: NotebookNode, path: str) -> list[str]:
     return [f"{check.__name__}: {problem}" for check in RULES for problem in check(notebook, path)]
 
@@ -326,6 +339,14 @@ def heavy(notebook):
     notebook.cells[3].outputs[0].data["image/png"] = "A" * 3_100_000
 
 
+def too_many_words(notebook):
+    notebook.cells[0].source += " word" * 5_000
+
+
+def too_much_code(notebook):
+    notebook.cells[2].source += "\nx = 1" * 600
+
+
 @pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")  # double_ids makes them
 @pytest.mark.parametrize(
     ("check", "fault"),
@@ -356,6 +377,8 @@ def heavy(notebook):
         (no_pictures_from_elsewhere, foreign_picture),
         (no_pictures_from_elsewhere, foreign_script),
         (small, heavy),
+        (short_enough_to_be_read, too_many_words),
+        (short_enough_to_be_read, too_much_code),
     ],
     ids=lambda value: value.__name__,
 )
