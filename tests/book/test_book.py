@@ -302,6 +302,114 @@ def test_every_animation_can_be_stopped(browser, server, page):
     tab.context.close()
 
 
+# The map one can walk
+
+
+def with_map() -> list[str]:
+    return [page for page in PAGES if 'class="walk"' in (SITE / page).read_text(encoding="utf-8")]
+
+
+def test_the_map_is_on_the_front_page_and_on_its_own():
+    assert with_map() == ["book/intro.html", "book/map.html"]
+
+
+@pytest.fixture
+def tab_with_map(browser):
+    """The map from a folder, with no server."""
+    opened = open_page(browser, (SITE / "book/map.html").as_uri(), ("file:", "data:"), PHONE)
+    yield opened.tab
+    assert opened.requests == [] and opened.complaints == []
+    opened.tab.context.close()
+
+
+def shown(tab) -> str:
+    assert tab.locator(".walk-map [aria-checked=true]").count() == 1
+    return tab.locator(".walk-card h3").inner_text()
+
+
+def test_the_map_shows_a_block_before_it_is_touched(tab_with_map):
+    assert shown(tab_with_map) == "Decoder 5"
+    assert "that encoder 6 has kept" in tab_with_map.locator(".walk-card [aria-live]").inner_text()
+    assert "1413 million parameters" in tab_with_map.locator(".walk-about").inner_text()
+
+
+def test_every_block_of_the_map_can_be_chosen(tab_with_map):
+    """By mouse, and by steps in the order in which the blocks run."""
+    blocks = tab_with_map.locator(".walk-map [role=radio]")
+    assert blocks.count() == 28
+    texts = set()
+    for number in range(blocks.count()):
+        blocks.nth(number).click()
+        assert shown(tab_with_map) == blocks.nth(number).get_attribute("aria-label").split(":")[0]
+        texts.add(tab_with_map.locator(".walk-card").inner_text())
+        assert tab_with_map.locator(".walk-layers li").count() > 0
+    assert len(texts) == 28
+    passed = []
+    for _ in range(28):
+        tab_with_map.get_by_role("button", name="one on").click()
+        passed.append(shown(tab_with_map))
+    assert len(set(passed)) == 28 and passed[passed.index("Encoder 11") + 1] == "Middle"
+
+
+def test_the_map_can_be_walked_with_the_keyboard(tab_with_map):
+    tab = tab_with_map
+    tab.locator(".walk-networks input:checked").focus()
+    tab.keyboard.press("Tab")
+    way = [
+        ("ArrowLeft", "Encoder 6"),
+        ("ArrowDown", "Encoder 7"),
+        ("ArrowRight", "Decoder 4"),
+        ("ArrowUp", "Decoder 5"),
+    ]
+    way += [("Home", "Embedding"), ("ArrowDown", "Encoder 0"), ("ArrowRight", "Initial attention"), ("End", "Out")]
+    way += [("ArrowUp", "Out"), ("ArrowDown", "Decoder 11")] + [
+        ("ArrowDown", f"Decoder {i}") for i in range(10, -1, -1)
+    ]
+    way += [("ArrowDown", "Middle"), ("ArrowDown", "Middle"), ("ArrowUp", "Encoder 11"), ("ArrowDown", "Middle")]
+    way += [("ArrowRight", "Decoder 0")]
+    for key, name in way:
+        tab.keyboard.press(key)
+        assert shown(tab) == name, key
+        assert tab.evaluate("() => document.activeElement.getAttribute('aria-label')").startswith(name)
+
+
+def test_the_map_shows_every_network_and_what_differs(tab_with_map):
+    tab = tab_with_map
+    tab.locator(".walk-networks input:checked").focus()
+    lit = {"VideoCrafter2": 0}
+    for _ in range(4):
+        tab.keyboard.press("ArrowRight")
+        name = tab.locator(".walk-about strong").inner_text()
+        lit[name] = tab.locator(".walk-map.compared .walk-cell.lit").count()
+        assert tab.locator(".walk-about li").count() > 0
+        assert shown(tab) == "Decoder 5"
+        tab.add_script_tag(path=AXE)
+        found = tab.evaluate("async () => (await axe.run('.walk', { preload: false })).violations")
+        assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
+    # 16 spatial transformers; one convolution more; 22 ResNet blocks and 17 temporal transformers; all.
+    assert list(lit.values()) == [0, 16, 39, 17, lit["a small one"]] and lit["a small one"] > 60
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator(".walk-map.compared").count() == 0
+
+
+def test_links_on_the_map_lead_somewhere(tab_with_map):
+    """They are made in the browser, where no look at the files finds them."""
+    tab = tab_with_map
+    links = set()
+    for network in tab.locator(".walk-networks input").all():
+        network.check(force=True)
+        for block in tab.locator(".walk-map [role=radio]").all():
+            block.click()
+            links |= set(tab.evaluate("() => [...document.querySelectorAll('.walk-live a')].map((a) => a.href)"))
+    inside = {link.removeprefix(SITE.as_uri() + "/") for link in links if link.startswith("file:")}
+    assert len(inside) > 15
+    for page, _, anchor in (link.partition("#") for link in inside):
+        assert unquote(anchor) in parsed(SITE)[page].anchors, f"{page}#{anchor}"
+    for link in links - {f"{SITE.as_uri()}/{path}" for path in inside}:
+        _, path, line = re.fullmatch(r"(https://github.com/.+)/blob/main/(vdmlib/\w+\.py)#L(\d+)", link).groups()
+        assert (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1].startswith("class ")
+
+
 @pytest.mark.parametrize("page", LOOKED_AT)
 def test_reads_from_a_folder_with_no_server(browser, page):
     visit = open_page(browser, (SITE / page).as_uri(), ("file:", "data:", "blob:"))

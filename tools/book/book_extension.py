@@ -18,6 +18,7 @@ from sphinx.jinja2glue import BuiltinTemplateLoader
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
+WITH_MAP = ("book/intro", "book/map")
 LIBRARY = Path(__file__).resolve().parents[2] / "vdmlib"
 
 CORRECTIONS = [
@@ -95,11 +96,23 @@ def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def fill_appendices(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the tables that are made from the library into the appendices."""
+    """Put the tables that are made from the library into the appendices, and the map one can walk into its pages."""
+    # Both build networks: torch is imported only where a page needs it.
     if docname in ("book/names", "book/shapes"):
-        import appendices  # It builds networks: torch is imported only where a page needs it.
+        import appendices
 
         source[0] = appendices.fill(source[0])
+    elif docname in WITH_MAP:
+        import walk
+
+        source[0] = walk.fill(source[0])
+
+
+def add_map_files(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """The map's script and its styles, on its pages only."""
+    if pagename in WITH_MAP:
+        app.add_js_file("walk.js", loading_method="defer")
+        app.add_css_file("walk.css")
 
 
 def _first_chapter(module: Path) -> tuple[int, str]:
@@ -141,5 +154,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("missing-reference", find_in_library)
     # Napoleon reads "Whether it is so: a tenth are." in the docstring of a property as a type and its description.
     GoogleDocstring._parse_attribute_docstring = lambda self: list(self._consume_to_end())
+    app.connect("html-page-context", add_map_files)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
