@@ -17,6 +17,7 @@ import course
 
 # Their solutions train and sample besides; tests/book/test_exercises.py tries their answers.
 SLOW = ("04_embeddings", "10_judging")
+SOURCES = sorted(course.SOLUTIONS.glob("assignment_*.py"))
 CHAPTERS = [path for path in course.notebooks() if path.stem[:2].isdigit()]
 
 
@@ -40,13 +41,16 @@ def printed(name: str) -> str:
 
 
 def test_the_coursework_is_what_make_course_writes():
-    stored = {path.relative_to(course.COURSE).as_posix(): path for path in course.COURSE.rglob("*.ipynb")}
+    stored = {path.relative_to(course.COURSE).as_posix(): path for path in course.COURSE.rglob("*") if path.is_file()}
+    stored = {name: path for name, path in stored.items() if not name.startswith("solutions/") or path.suffix != ".py"}
     assert set(stored) == set(written()), "run `make course`"
     assert [name for name, path in stored.items() if path.read_text(encoding="utf-8") != written()[name]] == []
 
 
 def test_notebooks_have_no_outputs_and_a_link_of_their_own():
     for name, text in written().items():
+        if not name.endswith(".ipynb"):
+            continue
         notebook = nbformat.reads(text, as_version=4)
         assert all(not cell.get("outputs") for cell in notebook.cells)
         assert links.colab_link(f"course/{name}", links.address()) in notebook.cells[0].source
@@ -72,6 +76,17 @@ def test_a_solution_notebook_passes_every_check(path: Path):
     assert out.count("properties hold") == asked and "FAILS" not in out
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_an_assignment_runs_with_stubs_and_with_solutions(path: Path):
+    work = course.assignment(int(path.stem.split("_")[1]))
+    out = printed(f"assignments/{work.number}/assignment.ipynb")
+    assert out.count("  not yet · ") == len(work.parts) and "properties hold" not in out
+    out = printed(f"solutions/{path.stem}.ipynb")
+    assert out.count("properties hold") == len(work.parts) and "FAILS" not in out
+    kinds = [kind for kind, _ in course.parts_of(path.read_text(encoding="utf-8"))]
+    assert [kind for kind in kinds if kind not in ("markdown", "code")] == [part.name for part in work.parts]
+
+
 # Nothing leaks ----------------------------------------------------------------------------------------------------
 
 
@@ -93,10 +108,19 @@ def known() -> str:
 
 def test_no_solution_stands_in_a_students_file():
     solutions = [source for path in CHAPTERS for source in secrets(path)]
+    allowed = known()
+    for path in SOURCES:
+        for kind, text in course.parts_of(path.read_text(encoding="utf-8")):
+            if kind in ("markdown", "code"):
+                allowed += text
+            else:
+                question, code = course.cut(text)
+                allowed += f"\n{question}\n{course.stub_of(code)}\n"
+                solutions.append(code)
     for name, text in written().items():
         if not name.startswith("solutions/"):
-            readable = "\n".join(sources(name)) + str(nbformat.reads(text, as_version=4).metadata)
-            assert course.leaks(readable, solutions, known()) == [], name
+            readable = "\n".join(sources(name)) if name.endswith(".ipynb") else text
+            assert course.leaks(readable, solutions, allowed) == [], name
 
 
 def test_a_leak_is_found():

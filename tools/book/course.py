@@ -22,8 +22,11 @@ from exercise_cells import names_of, needed_statements, python_of
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from vdmlib.course import Assignment, assignment
+
 ROOT = links.ROOT
 COURSE = ROOT / "course"
+SOLUTIONS = COURSE / "solutions"
 
 
 # Reading ----------------------------------------------------------------------------------------------------------
@@ -333,6 +336,138 @@ def stored(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
+# Assignments ------------------------------------------------------------------------------------------------------
+
+
+def parts_of(source: str) -> Iterator[tuple[str, str]]:
+    """The cells of an assignment's source: (markdown, code, or the name of a part), and the text."""
+    for cell in re.split(r"^# %%", source, flags=re.MULTILINE)[1:]:
+        kind, _, text = cell.partition("\n")
+        if kind == " [markdown]":
+            yield "markdown", _uncommented(text)
+        elif name := kind.strip().removeprefix("[part]").strip():
+            yield name, text.strip()
+        else:
+            yield "code", text.strip()
+
+
+def _uncommented(text: str) -> str:
+    return "\n".join(re.sub("^# ?", "", line) for line in text.strip().splitlines())
+
+
+def cut(text: str) -> tuple[str, str]:
+    """The question above a part, which stands in comments, and its code."""
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return _uncommented("\n".join(lines[:first])), "\n".join(lines[first:])
+
+
+def stub_of(code: str) -> str:
+    """A function or class with its head and docstring, and nothing else in it."""
+    [node] = ast.parse(code).body
+    lines = code.splitlines()
+
+    def head(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+        said = ast.get_docstring(node) is not None
+        end = node.body[0].end_lineno if said else node.body[0].lineno - 1
+        return [*lines[node.lineno - 1 : end]]
+
+    found = head(node)
+    if isinstance(node, ast.FunctionDef):
+        call = f"{node.name}({', '.join(argument.arg for argument in node.args.args)})"
+        return "\n".join([*found, f'    raise NotImplementedError("Write {call}.")'])
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef):
+            found += ["", *head(method), f'        raise NotImplementedError("Write {node.name}.{method.name}.")']
+    return "\n".join(found)
+
+
+def assignment_notebook(work: Assignment, source: str, url: str, solutions: bool) -> NotebookNode:
+    """An assignment, with stubs for its parts or with the solutions."""
+    place = f"solutions/assignment_{work.number}" if solutions else f"assignments/{work.number}/assignment"
+    title = f"# Assignment {work.number} · {work.title}{' · solutions' if solutions else ''}"
+    colab = f"[Open in Colab]({links.colab_link(f'course/{place}.ipynb', url)})"
+    cells, number = [], 0
+    for kind, text in parts_of(source):
+        if kind == "markdown" and not cells:
+            how = "" if solutions else f"\n\n{HOW_TO_WORK}"
+            cells += [new_markdown_cell(f"{title}\n\n{colab}\n\n{text}{how}"), _hidden(links.colab_cell(url))]
+        elif kind == "markdown":
+            cells.append(new_markdown_cell(text))
+        elif kind == "code":
+            cells.append(new_code_cell(text))
+        else:
+            part, number = work.part(kind), number + 1
+            question, code = cut(text)
+            worth = f"{part.points} points · about {part.minutes} minutes"
+            cells.append(new_markdown_cell(f"## Part {number} · `{kind}`\n\n{worth}\n\n{question}"))
+            cells.append(new_code_cell(code.rstrip() if solutions else stub_of(code)))
+            cells.append(new_code_cell(f'_ = try_part({work.number}, "{kind}", {kind})'))
+    if work.rubric:
+        cells.append(new_markdown_cell("## What the open part is graded by\n\n" + rubric_table(work)))
+    return notebook_of(cells)
+
+
+HOW_TO_WORK = """\
+Write each part into the cell that raises `NotImplementedError`, under the name that it has, and run it and the cell
+below it, which says which properties hold, which fail, and where to look. Grading tries the same with other numbers and
+a few properties more. Cells of your own are welcome anywhere. Save a copy first: in Colab, *File → Save a copy in
+Drive*; hand in what *File → Download → Download .ipynb* gives."""
+
+
+def rubric_table(work: Assignment) -> str:
+    rows = "\n".join(f"| {criterion} | {points} |" for criterion, points in work.rubric)
+    return f"| criterion | points |\n|---|---|\n{rows}"
+
+
+def readme(work: Assignment, url: str) -> str:
+    """What stands beside an assignment: its parts, time and points."""
+    chapters = " and ".join(filter(None, [", ".join(map(str, work.chapters[:-1])), str(work.chapters[-1])]))
+    rows = "\n".join(
+        f"| {number} | `{part.name}` | {part.points} | {part.minutes} |" for number, part in enumerate(work.parts, 1)
+    )
+    minutes, rubric = sum(part.minutes for part in work.parts), sum(points for _, points in work.rubric)
+    text = f"# Assignment {work.number} · {work.title}\n\nOn chapters {chapters} of [the book]({site(url)}/). "
+    text += f"{work.points + rubric} points; the parts take about {minutes / 60:.0f} hours after the chapters.\n\n"
+    text += f"| part | you write | points | minutes |\n|---|---|---|---|\n{rows}\n\n"
+    if rubric:
+        text += f"The open part, {rubric} points, read by a person:\n\n{rubric_table(work)}\n\n"
+    return text + FILES_INSTEAD
+
+
+FILES_INSTEAD = """\
+Work in `assignment.ipynb`: each part has a cell that says what holds, what fails and where to look. Whoever likes files
+better than a notebook hands in a folder or a zip with the code and `adapters.py`, which says which function is which
+part. The minutes are estimates.
+"""
+ADAPTERS = '''"""Assignment {number}: which of your functions is which part. Only for answers in files of your own.
+
+Take away the # before the parts that you have, and put your names in. Hand this file in together with the files that it
+imports from, as a folder or a zip. A notebook needs none of this.
+"""
+
+{lines}
+'''
+
+
+def adapters(work: Assignment) -> str:
+    """The file in which a student says where the parts are."""
+    lines = "\n".join(f"# from my_code import my_function as {part.name}" for part in work.parts)
+    return ADAPTERS.format(number=work.number, lines=lines)
+
+
+def assignment_files(url: str) -> dict[str, str]:
+    written = {}
+    for path in sorted(SOLUTIONS.glob("assignment_*.py")):
+        work, source = assignment(int(path.stem.split("_")[1])), path.read_text(encoding="utf-8")
+        folder = f"assignments/{work.number}"
+        written[f"{folder}/assignment.ipynb"] = stored(assignment_notebook(work, source, url, solutions=False))
+        written[f"{folder}/adapters.py"] = adapters(work)
+        written[f"{folder}/README.md"] = readme(work, url)
+        written[f"solutions/{path.stem}.ipynb"] = stored(assignment_notebook(work, source, url, solutions=True))
+    return written
+
+
 def files(url: str | None = None) -> dict[str, str]:
     """What `make course` writes: path below course/ → content."""
     url = url or links.address()
@@ -342,7 +477,7 @@ def files(url: str | None = None) -> dict[str, str]:
             chapter = read(path)
             written[f"student/{path.name}"] = stored(chapter_notebook(chapter, url, solutions=False))
             written[f"solutions/{path.name}"] = stored(chapter_notebook(chapter, url, solutions=True))
-    return written
+    return written | assignment_files(url)
 
 
 def write(folder: Path = COURSE) -> list[Path]:
