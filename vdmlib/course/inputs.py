@@ -1,7 +1,11 @@
 """What answers are tried on: numbers drawn from a seed, and how they are compared."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Inputs:
@@ -17,7 +21,7 @@ class Inputs:
         """A whole number, both ends included."""
         return int(torch.randint(low, high + 1, (1,), generator=self.generator))
 
-    def fill(self, module: nn.Module) -> nn.Module:
+    def fill(self, module: Network) -> Network:
         """The module in double precision, with a random number for each of its weights."""
         module = module.double()
         with torch.no_grad():
