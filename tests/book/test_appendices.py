@@ -8,6 +8,7 @@ import appendices
 import nbformat
 import pytest
 from execute_notebooks import ROOT, notebooks
+from mdit_py_plugins.anchors.index import slugify
 
 import vdmlib
 from vdmlib.released.names import released_names
@@ -70,3 +71,30 @@ def test_a_page_without_its_tables_is_noticed():
     with pytest.raises(KeyError, match="no_such_table"):
         appendices.fill("{{ no_such_table }}")
     assert appendices.fill("## Settings\n\n{{ settings }}\n").count("|") > 60
+
+
+def entries(page: str) -> dict[str, str]:
+    """The terms of a glossary, and what is said of them."""
+    inside = re.search(r"```\{glossary\}\n(.*?)```", page, re.DOTALL)[1]
+    return dict(re.findall(r"^(\S.*)\n((?:  .*\n)+)", inside, re.MULTILINE))
+
+
+def test_every_term_of_the_glossary_names_the_section_that_teaches_it():
+    glossary = entries((ROOT / "book/glossary.md").read_text(encoding="utf-8"))
+    assert len(glossary) > 55 and list(glossary) == sorted(glossary, key=str.lower)
+    sections = {
+        (path.name, slugify(heading))
+        for path in notebooks()
+        for heading in re.findall(r"^##+ (.+)$", words(path), re.MULTILINE)
+    }
+    for term, text in glossary.items():
+        links = re.findall(r"\((\w+\.ipynb)#([^)]*)\)", text)
+        assert links and set(links) <= sections, term
+        assert len(text.split("See ")[0].split()) < 50, f"{term}: say it in two sentences"
+
+
+def test_a_term_that_a_chapter_links_is_in_the_glossary():
+    glossary = entries((ROOT / "book/glossary.md").read_text(encoding="utf-8"))
+    for path in notebooks():
+        for text in re.findall(r"\{term\}`([^`]+)`", words(path)):
+            assert re.sub(r".*<(.+)>", r"\1", text) in glossary, f"{path.name}: {text}"
