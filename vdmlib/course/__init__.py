@@ -3,26 +3,11 @@
 The contents of assignment N stand in ``vdmlib.course.assignment_N`` and are imported when they are asked for.
 """
 
-import importlib
-
-from ..checks import check_choice
 from ..exercises import Report
 from . import parts
-from .parts import Assignment, Part
-
-ASSIGNMENTS = (1, 2, 3)
+from .parts import ASSIGNMENTS, Assignment, Part, assignment
 
 __all__ = ["ASSIGNMENTS", "Assignment", "Part", "assignment", "try_part"]
-
-
-def assignment(number: int) -> Assignment:
-    """The assignment with this number.
-
-    Raises:
-        ValueError: there is none with this number.
-    """
-    check_choice("assignment", number, ASSIGNMENTS)
-    return importlib.import_module(f"{__name__}.assignment_{number}").ASSIGNMENT
 
 
 def try_part(number: int, name: str, answer: object) -> Report:

@@ -1,5 +1,6 @@
 """The parts of an assignment: what a student writes, what has to hold, and the hint where it does not."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from ..exercises import Report, check
 
 # A sentence that should be true → a function that tests it: true if it holds, false or an error if not.
 Properties = Mapping[str, Callable[[], object]]
+ASSIGNMENTS = (1, 2, 3)
 LEARNER = 0  # the seed of what students try themselves; grading uses others
 
 
@@ -19,7 +21,7 @@ class Part:
 
     Attributes:
         name: of the function or class, such as ``"fold_frames"``.
-        points: that it is worth; each property, hidden ones included, earns the same share.
+        points: that it is worth, shared equally by its properties; where there are hidden ones, they share half.
         minutes: that it takes.
         properties: (answer, seed) → what has to hold; a test draws its inputs from the seed, and 0 is the learner's.
         hidden: the same, tried by the grader only.
@@ -76,6 +78,16 @@ class Assignment:
         """
         check_choice("part", name, (part.name for part in self.parts))
         return next(part for part in self.parts if part.name == name)
+
+
+def assignment(number: int) -> Assignment:
+    """The assignment with this number, imported when it is asked for.
+
+    Raises:
+        ValueError: there is none with this number.
+    """
+    check_choice("assignment", number, ASSIGNMENTS)
+    return importlib.import_module(f"{__package__}.assignment_{number}").ASSIGNMENT
 
 
 def try_part(title: str, part: Part, answer: object) -> Report:

@@ -1,0 +1,268 @@
+"""Forty submissions of every kind in one run of the grader, and what each of them gets."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FULL, HONEST = 9.0, 4.0  # of 9; and for double alone
+
+DOUBLE = "import torch\nfrom torch import nn\n\ndef double(x):\n    return x + x\n"
+HALF = "def half(n):\n    return n // 2 if n % 2 == 0 else None\n"
+SHIFT = """class Shift(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        return x + self.shift
+"""
+WRONG = "def half(n):\n    return n - 1\n"  # no property of half holds
+GOOD = [DOUBLE, HALF, SHIFT]
+STUB = "def half(n):\n    raise NotImplementedError('Write half(n).')\n"
+
+# What is tried to get more than the honest part, double, is worth; each beside a wrong half and no Shift.
+ATTACKS = {
+    "patches-torch": "torch.allclose = torch.equal = lambda *a, **k: True",
+    "patches-tensors": "torch.Tensor.__eq__ = lambda a, b: True\nint.__eq__ = lambda a, b: True",
+    "patches-in-a-test": "def half(n):\n    torch.allclose = torch.equal = lambda *a, **k: True\n    return n - 1",
+    "patches-the-checker": (
+        "import vdmlib.exercises, vdmlib.course\nvdmlib.exercises.check = lambda *a: True\n"
+        "import vdmlib.course.parts as p\np.Part.points = 100"
+    ),
+    "patches-the-process": "import vdmlib.course.trial as t\nt.Trial.try_test = lambda self, where, test: None",
+    "patches-json": "import json\nlater = json.dumps\njson.dumps = lambda m, **k: later(m).replace('false', 'true')",
+    "patches-what-looks-for-it": (
+        "import builtins\nbuiltins.vars = lambda o: {}\nbuiltins.setattr = builtins.delattr = lambda *a: None\n"
+        "import torch\ntorch.Tensor.__eq__ = lambda a, b: True\nbuiltins.bool = lambda x=None: True"
+    ),
+    "traces": (
+        "import sys\nsys.settrace(lambda f, e, a: f.f_globals.update(bool=lambda x: True))\n"
+        "sys.setprofile(lambda f, e, a: f.f_globals.update(bool=lambda x: True))"
+    ),
+    "patches-builtins": "import builtins\nbuiltins.bool = lambda x=None: True\nbuiltins.isinstance = lambda *a: True",
+    "patches-inside": "torch.functional.norm.__code__ = (lambda *a, **k: True).__code__",
+    "prints-the-mark": "print('holds', 9, 'of 9 points')\nprint('{\"points\": 9}')\nimport sys\nsys.stdout.flush()",
+    "writes-results": (
+        'import os\nlines = b\'["tests","half","properties",0,["the half of 0"]]\\n\'\n'
+        'lines += b\'["result","half","properties",0,"the half of 0",true,"",false]\\n["end"]\\n\'\n'
+        "for number in range(256):\n    try:\n        os.write(number, lines)\n    except OSError:\n        pass"
+    ),
+    "leaves-with-success": "import os, atexit\natexit.register(lambda: None)\n\ndef half(n):\n    os._exit(0)",
+    "leaves-at-once": "import sys\nsys.exit(0)",
+    "is-equal-to-all": (
+        "class All:\n    def __eq__(self, other): return True\n    __hash__ = None\n\ndef half(n):\n    return All()"
+    ),
+    "is-a-number-equal-to-all": (
+        "class All(int):\n    def __eq__(self, other): return True\n\ndef half(n):\n    return All(3)"
+    ),
+    "raises-what-passes": "def half(n):\n    raise SystemExit(0)",
+    "kills": (
+        "import os, signal\nfor number in {os.getppid(), *range(2, 400)} - {os.getpid(), 0, 1}:\n    try:\n"
+        "        os.kill(number, signal.SIGTERM)\n    except OSError:\n        pass"
+    )
+    if os.path.exists("/proc/self/ns/pid")
+    else "",
+    "writes-elsewhere": (
+        "import os\nfrom pathlib import Path\nfor path in ({folder!r}, {out!r}, {library!r}):\n"
+        "    for file in [Path(path) / 'left-behind.txt', Path(path) / 'right-0.ipynb']:\n        try:\n"
+        "            file.write_text('0')\n        except OSError:\n            pass"
+    ),
+    "reads-elsewhere": (
+        "import json\nfrom pathlib import Path\nfor path in Path({folder!r}).glob('right-0.ipynb'):\n"
+        "    for cell in json.loads(path.read_text())['cells']:\n        exec(''.join(cell['source']))"
+    ),
+    "reads-the-checks": "from vdmlib.course import assignment_1 as half",
+}
+ODD_FULL = (
+    "windows",
+    "byte-order-mark",
+    "utf-16",
+    "wrong-kernel",
+    "with-magics",
+    "with-errors",
+    "loops",
+    "eats-memory",
+)
+
+
+def notebook(cells: list[str], **metadata) -> str:
+    made = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
+        for i, source in enumerate(cells)
+    ]
+    made.insert(0, {"cell_type": "markdown", "id": "m", "metadata": {}, "source": ["# Text\n"]})
+    return json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def hand_in(folder: Path, out: Path):
+    """One submission of each kind."""
+
+    def write(name: str, *cells: str, **metadata):
+        (folder / f"{name}.ipynb").write_text(notebook([*cells], **metadata), encoding="utf-8")
+
+    for number in range(3):
+        write(f"right-{number}", *GOOD)
+    for name, attack in ATTACKS.items():
+        attack = attack.replace("{folder!r}", repr(str(folder))).replace("{out!r}", repr(str(out.with_suffix(""))))
+        write(name, DOUBLE, WRONG, attack.replace("{library!r}", repr(str(ROOT / "vdmlib" / "course"))))
+    (folder / "windows.ipynb").write_bytes(notebook(["\r\n".join(c.split("\n")) for c in GOOD]).encode())
+    (folder / "byte-order-mark.ipynb").write_bytes(b"\xef\xbb\xbf" + notebook(GOOD).replace('", "', '",\r\n"').encode())
+    (folder / "utf-16.ipynb").write_bytes(notebook(GOOD).encode("utf-16"))
+    write("wrong-kernel", *GOOD, kernelspec={"name": "julia-1.9", "language": "julia", "display_name": "J"})
+    write("with-magics", "%pip install x\n!ls\nif True:\n    %matplotlib inline", "%%bash\nls", *GOOD)
+    write("with-errors", "1 / 0", "def broken(:", "raise SystemExit", *GOOD, "undefined")
+    write("loops", "while True:\n    pass", *GOOD)
+    write("eats-memory", "hog = [bytearray(2**30) for _ in range(20)]", *GOOD)
+    write("loops-in-a-part", DOUBLE, "def half(n):\n    while n:\n        pass\n    return 0", SHIFT)
+    write("stub", DOUBLE, STUB, SHIFT)
+    write("renamed", DOUBLE, HALF.replace("half", "halve"), SHIFT)
+    write("learned-by-heart", DOUBLE, "def half(n):\n    return {4: 2, 0: 0}.get(n)", SHIFT)
+    write("deleted-and-changed", DOUBLE, HALF, SHIFT, "def check(*a):\n    return 9\ncheck('double', 9)")
+    write("no-code")
+    write("=formula|<b>", *GOOD)
+    (folder / "torn.ipynb").write_text(notebook(GOOD)[:-40])
+    (folder / "torn.zip").write_bytes(b"PK\x03\x04 and no more")
+    (folder / "same.ipynb").write_text(notebook(GOOD))
+    with zipfile.ZipFile(folder / "same.zip", "w") as archive:
+        archive.writestr("work/adapters.py", "from mine import twice as double\nfrom mine import *\n")
+        archive.writestr("work/mine.py", "\n".join(GOOD).replace("def double", "def twice").replace("\n", "\r\n"))
+        archive.writestr("../escaped.py", "1")
+    (folder / "adapted").mkdir()
+    (folder / "adapted" / "adapters.py").write_text("import mine\nADAPTERS = {'double': mine.f, 'half': mine.g}\n")
+    (folder / "adapted" / "mine.py").write_text("def f(x):\n    return 2 * x\n\n" + HALF.replace("half", "g"))
+
+
+def command(folder: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = [str(ROOT), str(ROOT / "tests" / "helpers"), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    words = [folder, "--assignment", "small_assignment", "--out", out, "--seconds", "4", "--megabytes", "1500", *more]
+    run = [sys.executable, "-m", "vdmlib.grade", *map(str, words)]
+    return subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """The folder of submissions, the table, and what it says of each student."""
+    base = tmp_path_factory.mktemp("course")
+    folder, out = base / "submissions", base / "grades.csv"
+    folder.mkdir()
+    hand_in(folder, out)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    begin = time.monotonic()
+    done = command(folder, out)
+    assert done.returncode == 0, done.stderr
+    print(f"{done.stdout}{time.monotonic() - begin:.1f} seconds")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with out.open(encoding="utf-8") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    return folder, out, rows
+
+
+def page(graded, name: str) -> str:
+    return (graded[1].with_suffix("") / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_all_are_graded_in_one_run(graded):
+    assert len(graded[2]) == len(list(graded[0].iterdir())) >= 40
+    assert all(row["of"] == "9" for row in graded[2].values())
+
+
+@pytest.mark.parametrize("name", ["right-0", "right-1", "right-2", "deleted-and-changed", *ODD_FULL])
+def test_a_right_answer_gets_all_points_in_whatever_file_it_comes(graded, name):
+    assert float(graded[2][name]["points"]) == FULL, page(graded, name)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_attack_gets_more_than_the_honest_part(graded, name):
+    points = {part: float(graded[2][name][part]) for part in ("double", "half", "Shift")}
+    assert points == {"double": HONEST, "half": 0.0, "Shift": 0.0}, page(graded, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "noticed"),
+    [
+        ("patches-torch", "replaces torch.allclose"),
+        ("patches-inside", "norm"),
+        ("leaves-with-success", "os._exit"),
+        ("writes-results", "os.write"),
+        ("reads-the-checks", "assignment_1"),
+    ],
+)
+def test_attacks_are_named_for_a_person_to_look_at(graded, name, noticed):
+    assert noticed in graded[2][name]["look at"]
+    assert "replaces" not in graded[2]["right-0"]["look at"]
+
+
+def test_part_of_the_properties_earns_part_of_the_points(graded):
+    assert graded[2]["learned-by-heart"]["half"] == "2"  # 0 and odd numbers are right with every seed
+    assert graded[2]["loops-in-a-part"]["half"] == "1" and graded[2]["loops-in-a-part"]["Shift"] == "2"
+    assert "longer than 4 seconds" in page(graded, "loops-in-a-part")
+    assert graded[2]["adapted"]["points"] == "7"
+
+
+def test_pages_say_what_fails_with_a_hint_and_nothing_of_hidden_tests(graded):
+    said = page(graded, "learned-by-heart")
+    assert "holds · the half of 0" in said and "**fails** · the half of an even number" in said
+    assert "There is no `half`" in page(graded, "renamed") and "Is it `halve`?" in page(graded, "renamed")
+    assert "Not written yet." in page(graded, "stub")
+    assert "hint: what does it return for 7?" in page(graded, "is-equal-to-all")
+    assert "cell 1: ZeroDivisionError" in page(graded, "with-errors")
+    assert "cannot be read" in page(graded, "torn.ipynb") and "cannot be read" in page(graded, "torn.zip")
+    for file in graded[1].with_suffix("").glob("*.md"):
+        assert not re.search(r"lambda|secret_input|torch\.tensor\(\[seed", file.read_text(encoding="utf-8")), file
+
+
+def test_two_submissions_with_one_name_are_two(graded):
+    assert graded[2]["same.ipynb"]["points"] == graded[2]["same.zip"]["points"] == "9"
+    assert not (graded[0].parent / "escaped.py").exists()
+
+
+def test_names_are_no_formulas_and_no_markup(graded):
+    assert "'=formula b" in graded[2] and "<b>" not in graded[1].read_text(encoding="utf-8")
+
+
+def test_the_class(graded):
+    said = graded[1].with_suffix(".md").read_text(encoding="utf-8")
+    assert f"{len(graded[2])} submissions" in said and re.search(r"\| half \| the half of 0 \| \d+ of \d+ \|", said)
+
+
+def test_the_second_run_grades_what_is_new_or_changed(graded):
+    folder, out, rows = graded
+    (folder / "new.ipynb").write_text(notebook(GOOD))
+    (folder / "stub.ipynb").write_text(notebook(GOOD))
+    done = command(folder, out)
+    assert done.stdout.startswith(f"2 graded, {len(rows) - 1} as before")
+    with out.open(encoding="utf-8") as file:
+        after = {row["student"]: row for row in csv.DictReader(file)}
+    assert after["stub"]["points"] == after["new"]["points"] == "9" and after["renamed"] == rows["renamed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "error: nowhere does not exist: pass the folder of the submissions.\n"),
+        ([], "error: SUBMISSIONS is missing: pass the folder of the submissions.\n"),
+        (["tests", "--assignment", "7"], "error: assignment is 7, but must be one of 1, 2, 3.\n"),
+        (["tests", "--jobs", "0"], "error: jobs is 0: use a whole number from 1 to 64.\n"),
+    ],
+)
+def test_mistakes_are_said_in_one_sentence(words, said):
+    words = [
+        sys.executable,
+        "-m",
+        "vdmlib.grade",
+        *words,
+        *([] if "--assignment" in words else ["--assignment", "json"]),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1 and (said == done.stderr or "ASSIGNMENT of json is" in done.stderr), done.stderr

@@ -1,0 +1,233 @@
+"""Runs submissions in processes of their own, with limits, and puts together what they tell.
+
+``python -m vdmlib.course.runner ASSIGNMENT`` imports PyTorch and the checks once, reads one job a line, and forks a
+process for each. It executes nothing of a student's itself, and believes nothing but short lines of JSON.
+"""
+
+import base64
+import importlib
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checks import check_instance
+from . import parts
+from .parts import Assignment
+from .trial import Job, start
+
+STARTS = 8  # of processes for one submission: each ends by a crash or by a limit
+STEPS = 20  # limits of one step, that all steps of a process may take together
+LONGEST = 1_000_000  # bytes that a process may tell
+
+
+def find_assignment(name: str) -> Assignment:
+    """The assignment with this number, or ``ASSIGNMENT`` of the module with this name.
+
+    Raises:
+        ValueError, ImportError: there is none.
+    """
+    if name.isdigit():
+        return parts.assignment(int(name))
+    found = getattr(importlib.import_module(name), "ASSIGNMENT", None)
+    check_instance(f"ASSIGNMENT of {name}", found, Assignment, "Assignment(1, 'A title', chapters=(1,), parts=())")
+    return found  # pyright: ignore[reportReturnType] checked in the line above
+
+
+class Runner:
+    """One server process, as the grader sees it: a job in, what was found out."""
+
+    def __init__(self, assignment: str):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", __name__, assignment]
+        self._process = subprocess.Popen(command, stdin=-1, stdout=-1, env=environment, start_new_session=True)
+
+    def run(self, job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
+        """What was found: errors of cells, and for each part its groups of properties.
+
+        Raises:
+            RuntimeError: the server itself has ended.
+        """
+        message = {**vars(job), "files": {path: base64.b64encode(data).decode() for path, data in files.items()}}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+        except (OSError, ValueError):
+            raise RuntimeError("The process that runs submissions has ended: grade again.") from None
+
+    def close(self):
+        """End the server."""
+        self._process.communicate()
+
+
+class Found:
+    """What the processes of one submission have told so far."""
+
+    def __init__(self, job: Job):
+        self.job, self.parts, self.cells = job, {}, {}
+        self.confined: list[str] = []
+        self.replaced: list[str] = []
+        self.skipped: list[list[Any]] = []
+        self.step: list[Any] = []
+        self.is_over = False
+
+    def group(self, part: str, group: str) -> dict[str, Any]:
+        """Of one part, the visible or the hidden properties."""
+        groups = self.parts.setdefault(part, {"missing": None, "groups": {}})["groups"]
+        return groups.setdefault(group, {"tests": {}, "broken": "", "stub": False})
+
+    def take(self, message: Any):
+        """Write down what a process tells; what makes no sense raises."""
+        kind, *rest = message
+        getattr(self, f"_take_{kind}")(*rest)
+
+    def _take_confined(self, done: list[str]):
+        self.confined = [str(word) for word in done]
+
+    def _take_replaced(self, names: list[str]):
+        self.replaced = [str(name) for name in names]
+
+    def _take_start(self, *step: Any):
+        self.step = list(step)
+
+    def _take_cell(self, number: int, error: str):
+        self.cells[int(number)] = str(error)
+
+    def _take_missing(self, part: str, names: list[str]):
+        self.parts[part] = {"missing": [str(name) for name in names], "groups": {}}
+
+    def _take_broken(self, part: str, group: str, error: str, is_stub: bool):
+        self.group(part, group).update(broken=str(error), stub=bool(is_stub))
+
+    def _take_tests(self, part: str, group: str, seed: int, sentences: list[str]):
+        tests = self.group(part, group)["tests"]
+        for sentence in sentences:
+            tests.setdefault(sentence, {}).setdefault(str(seed), None)
+
+    def _take_result(self, part: str, group: str, seed: int, sentence: str, *result: Any):
+        holds, reason, is_stub = result
+        tests = self.group(part, group)["tests"]
+        if tests[sentence][str(seed)] is None:  # the first word counts
+            tests[sentence][str(seed)] = [holds is True, str(reason)]
+            self.group(part, group)["stub"] |= bool(is_stub)
+
+    def _take_end(self):
+        self.is_over = True
+
+    def died(self, reason: str):
+        """A process ended in the middle of a step: the step has failed, and the next process leaves it out."""
+        kind, *rest = self.step or ["nothing"]
+        if self.step in self.skipped or kind == "nothing":
+            self.is_over = True
+        self.skipped.append(self.step)
+        if kind == "cell":
+            self.cells[rest[0]] = reason
+        elif kind == "make":
+            self.group(rest[0], rest[1])["broken"] = reason
+        elif kind == "test":
+            part, group, seed, sentence = rest
+            self._take_result(part, group, seed, sentence, False, reason, False)
+
+
+def run_job(job: Job, files: Mapping[str, bytes], assignment: Assignment) -> dict[str, Any]:
+    """Start processes until every part has been tried, or too many have ended."""
+    found = Found(job)
+    for _ in range(STARTS):
+        found.step = []
+        with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
+            run_once(replace(job, skipped=found.skipped), files, assignment, Path(folder), found)
+        if found.is_over:
+            break
+    kept = ("parts", "confined", "replaced")
+    return {"cells": {str(number): error for number, error in found.cells.items()}} | {k: vars(found)[k] for k in kept}
+
+
+def run_once(job: Job, files: Mapping[str, bytes], assignment: Assignment, folder: Path, found: Found):
+    """One process, until it says that it is over, ends, or comes to a limit."""
+    (results, told), (numbers, announce), mark = os.pipe(), os.pipe(), secrets.token_bytes(16).hex().encode()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        os.close(results)
+        os.close(numbers)
+        start(job, assignment, files.items(), folder, (told, announce, mark))
+    os.close(told)
+    os.close(announce)
+    try:
+        reason = listen(results, mark, job.seconds, found)
+    finally:
+        end(child, numbers)
+        os.close(results)
+        os.close(numbers)
+    if not found.is_over:
+        found.died(reason)
+
+
+def listen(results: int, mark: bytes, seconds: float, found: Found) -> str:
+    """Take down what is told, in lines that begin with the mark; returns why no more is coming."""
+    buffer, told, deadline = b"", 0, time.monotonic() + seconds
+    latest = deadline + (STEPS - 1) * seconds
+    while not found.is_over:
+        deadline = min(deadline, latest)
+        if not select.select([results], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return f"it took longer than {seconds:g} seconds"
+        data = os.read(results, 65536)
+        told += len(data)
+        if not data:
+            return "it ended the process: by an exit, a crash, or for want of memory"
+        *lines, buffer = (buffer + data).split(b"\n")
+        if told > LONGEST:
+            return "it told too much"
+        for line in lines:
+            deadline = time.monotonic() + seconds
+            try:
+                found.take(json.loads(line.removeprefix(mark)) if line.startswith(mark) else None)
+            except Exception:  # Whoever writes here what makes no sense is not listened to.
+                return "it wrote where only results are written"
+    return ""
+
+
+def end(child: int, numbers: int):
+    """End a process and all that it has started."""
+    os.set_blocking(numbers, False)
+    try:
+        inner = [int(line) for line in os.read(numbers, 100).split()]
+    except (BlockingIOError, ValueError):
+        inner = []
+    for kill, number in [(os.kill, pid) for pid in inner] + [(os.killpg, child), (os.kill, child)]:
+        try:
+            kill(number, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+    os.waitpid(child, 0)
+
+
+def main():
+    """Serve jobs from standard input until it ends."""
+    torch.set_num_threads(1)
+    assignment = find_assignment(sys.argv[1])
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        files = {path: base64.b64decode(data) for path, data in message.pop("files").items()}
+        print(json.dumps(run_job(Job(**message), files, assignment)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

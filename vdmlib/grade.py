@@ -1,0 +1,196 @@
+"""Grade submissions: ``python -m vdmlib.grade SUBMISSIONS --assignment 1 --out grades.csv``.
+
+SUBMISSIONS is a folder of notebooks, zips and folders; each is a student's. A notebook defines functions and classes
+under the names of the parts; a zip or folder may hold an adapters.py that does, or a dictionary ADAPTERS there.
+
+Beside grades.csv come grades.md (how the class did) and grades/NAME.md (a page for each student). A second run grades
+what is new or changed. The checks are those of this installation; what a submission changes in its own does not count.
+
+Each submission is executed in processes of its own, with limits on time, memory and output. On Linux, where the system
+permits it, they have no network, see no other process, and cannot see submissions, grades and solutions; the column
+"look at" says where that was refused. Results are believed only from the checks, but these run beside the student's
+code: who reads Python's own frames or memory can still deceive them, and "look at" names what such code would use.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+import torch
+
+from .checks import check_number
+from .course import feedback, submissions
+from .course.feedback import Grade
+from .course.parts import LEARNER, Assignment
+from .course.runner import Runner, find_assignment
+from .course.submissions import Submission
+from .course.trial import Job
+
+LIBRARY = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How submissions are graded.
+
+    Attributes:
+        assignment: its number, or the name of a module with ``ASSIGNMENT``.
+        seed: of the inputs, besides the learner's; a secret one lets nobody learn the answers by heart.
+        seconds, megabytes: limits of each cell and test, and of each submission.
+        jobs: how many are graded at the same time, with one thread each.
+    """
+
+    assignment: str = "1"
+    seed: int = 2718
+    seconds: float = 60.0
+    megabytes: int = 4000
+    jobs: int = 2
+
+    def __post_init__(self):
+        check_number("seed", self.seed, 1, 2**31, whole=True)
+        check_number("seconds", self.seconds, 1)
+        check_number("megabytes", self.megabytes, 100, whole=True)
+        check_number("jobs", self.jobs, 1, 64, whole=True)
+
+
+def grade(folder: str | Path, out: str | Path, settings: Settings) -> list[Grade]:
+    """Grade a folder of submissions, and write table, statistics and pages.
+
+    Args:
+        folder: of the submissions, or one of them.
+        out: the table, a CSV file; everything else is written beside it.
+        settings: how.
+
+    Returns:
+        A grade for each submission, in the order of their names.
+
+    Raises:
+        FileNotFoundError: there are no submissions.
+        ValueError, ImportError: there is no such assignment.
+    """
+    assignment, out = find_assignment(settings.assignment), Path(out)
+    pages = out.with_suffix("")
+    handed_in = submissions.find(folder, but=pages)
+    pages.mkdir(parents=True, exist_ok=True)
+    known, checks = _read_state(pages), _hash_of_checks(settings, assignment)
+    keys = [hashlib.sha256(f"{checks} {s.name} {s.hash}".encode()).hexdigest() for s in handed_in]
+    new = [s for s, key in zip(handed_in, keys, strict=True) if key not in known]
+    covered = [str(p.resolve()) for p in _covered(Path(folder), pages)]
+    fresh = iter(_run(new, assignment, settings, covered))
+    grades = [known[key] if key in known else next(fresh) for key in keys]
+    state = {key: grade.as_mapping() for key, grade in zip(keys, grades, strict=True)}
+    (pages / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for grade, name in zip(grades, _file_names(grades), strict=True):
+        (pages / f"{name}.md").write_text(grade.page, encoding="utf-8")
+    out.write_text(feedback.table(grades, assignment), encoding="utf-8")
+    out.with_suffix(".md").write_text(feedback.class_statistics(grades, assignment), encoding="utf-8")
+    print(f"{len(new)} graded, {len(grades) - len(new)} as before; wrote {out}, {out.with_suffix('.md')} and {pages}/")
+    return grades
+
+
+def _covered(folder: Path, pages: Path) -> list[Path]:
+    """What a submission must not see: the others, what they got, checks, and solutions beside the library."""
+    course = [LIBRARY / "course", LIBRARY.parent / "course"]
+    return [folder if folder.is_dir() else folder.parent, pages, *course]
+
+
+def _run(new: Sequence[Submission], assignment: Assignment, settings: Settings, covered: list[str]) -> list[Grade]:
+    """Grade these, several at the same time."""
+    runners: Queue[Runner] = Queue()
+    for _ in range(min(settings.jobs, len(new))):
+        runners.put(Runner(settings.assignment))
+
+    def one(submission: Submission) -> Grade:
+        begin, runner = time.monotonic(), runners.get()
+        program = submissions.program(submission, [part.name for part in assignment.parts])
+        seeds = [LEARNER, settings.seed]
+        job = Job(list(program.cells), seeds, settings.seconds, settings.megabytes, covered)
+        try:
+            found = runner.run(job, program.files) if program.cells else {}
+        except RuntimeError as error:
+            runner, found = Runner(settings.assignment), {"replaced": [str(error)]}
+        runners.put(runner)
+        missing = {"network", "processes", "files"} - set(found.get("confined", ())) if program.cells else ()
+        found["replaced"] = [*found.get("replaced", ()), *(f"not kept from {what}" for what in sorted(missing))]
+        return feedback.grade_of(submission, program, found, assignment, time.monotonic() - begin)
+
+    try:
+        with ThreadPoolExecutor(settings.jobs) as pool:
+            return list(pool.map(one, new))
+    finally:
+        while not runners.empty():
+            runners.get().close()
+
+
+def _hash_of_checks(settings: Settings, assignment: Assignment) -> str:
+    """Of all that a grade depends on besides the submission."""
+    made = {
+        sys.modules[f.__module__].__file__ for part in assignment.parts for f in (part.properties, part.hidden) if f
+    }
+    digest = hashlib.sha256(f"{settings} {torch.__version__}".encode())
+    for path in [*sorted(LIBRARY.rglob("*.py")), *sorted(map(str, made))]:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def _read_state(pages: Path) -> dict[str, Grade]:
+    try:
+        state = json.loads((pages / "state.json").read_text(encoding="utf-8"))
+        return {key: Grade(**grade) for key, grade in state.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _file_names(grades: Sequence[Grade]) -> list[str]:
+    """A file name for each page, from the student's name; no two are one."""
+    names: list[str] = []
+    for grade in grades:
+        name = stem = re.sub(r"[^\w.@ -]+", "_", grade.name).strip(" .") or "submission"
+        number = 2
+        while name.casefold() in (taken.casefold() for taken in names):
+            name, number = f"{stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def parser() -> argparse.ArgumentParser:
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        prog="python -m vdmlib.grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("submissions", nargs="?", help="a folder of notebooks, zips and folders, or one of these")
+    parser.add_argument("--assignment", default=default.assignment, help="its number, or a module with ASSIGNMENT")
+    parser.add_argument("--out", default="grades.csv", help="the table (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=default.seed, help="of the inputs; keep it to yourself")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="limit of each cell and test")
+    parser.add_argument("--megabytes", type=int, default=default.megabytes, help="limit of each submission's memory")
+    parser.add_argument("--jobs", type=int, default=default.jobs, help="submissions graded at the same time")
+    return parser
+
+
+def main(arguments: list[str] | None = None):
+    """Entry point; ``--help`` tells the options."""
+    options = parser().parse_args(arguments)
+    try:
+        if not hasattr(__import__("os"), "fork"):
+            raise OSError("Submissions are run in forked processes, which Windows has not: use Linux, macOS or WSL.")
+        if options.submissions is None:
+            raise ValueError("SUBMISSIONS is missing: pass the folder of the submissions.")
+        names = ("assignment", "seed", "seconds", "megabytes", "jobs")
+        grade(options.submissions, options.out, Settings(**{name: getattr(options, name) for name in names}))
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command begins again")
+
+
+if __name__ == "__main__":
+    main()
