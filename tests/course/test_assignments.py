@@ -22,7 +22,8 @@ TRIED = [(number, tried) for number in NUMBERS for tried in answers_to(number)]
 def solutions(number: int) -> dict[str, Any]:
     path = ROOT / f"course/solutions/assignment_{number}.py"
     names: dict[str, Any] = {"__name__": path.stem}
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+    parts = path.read_text(encoding="utf-8").split("# %% [markdown]\n# ## ")[0]  # what follows is the open part
+    exec(compile(parts, str(path), "exec"), names)
     return names
 
 

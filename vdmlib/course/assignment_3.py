@@ -1,0 +1,297 @@
+"""Assignment 3, train, judge, sample: its parts, their properties, and the leaderboard (chapters 1, 9, 10 and 11)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..small import Pipeline, load_classifier, load_pretrained
+from ..small.data import Prompt, all_prompts
+from ..small.judge import right_answers
+from .inputs import Inputs, same
+from .parts import Assignment, Part, Properties
+
+PASSES = 16  # of a clip through the denoiser; guidance takes two in each step
+
+
+class Score(NamedTuple):
+    """The share of clips that show all that their captions say, its error, and how many clips were judged."""
+
+    share: float
+    error: float
+    clips: int
+
+
+def leaderboard(
+    make_clips: Callable[[Pipeline, Sequence[Prompt], int], Tensor], clips: int = 40, seed: int = 0
+) -> Score:
+    """Judge a way of sampling from the shipped text-to-video model, on combinations that it was not trained on.
+
+    Args:
+        make_clips: (pipeline, prompts, seed) → a clip for each prompt, in −1 … 1.
+        clips: how many prompts are drawn.
+        seed: of the prompts and of the noise. Students have 0; the grade is measured with another one.
+
+    Raises:
+        ValueError: more than :data:`PASSES` passes through the denoiser for a clip, or not a clip for each prompt.
+    """
+    check_number("clips", clips, 1, 1000, whole=True)
+    unseen, generator = all_prompts("unseen"), torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(unseen), (clips,), generator=generator).tolist()
+    prompts, pipeline, passes = [unseen[number] for number in drawn], load_pretrained("t2v"), []
+    hook = pipeline.video_model.unet.register_forward_hook(lambda net, given, out: passes.append(len(out)))
+    try:
+        video = make_clips(pipeline, prompts, seed)
+    finally:
+        hook.remove()
+    if len(video) != clips:
+        raise ValueError(f"{len(video)} clips came for {clips} prompts: make one for each, in their order.")
+    if sum(passes) > PASSES * clips:
+        raise ValueError(f"{sum(passes) / clips:.0f} passes for a clip, but {PASSES} are allowed: take fewer steps.")
+    right = torch.stack(list(right_answers(load_classifier(), video, prompts).values())).all(dim=0)
+    return Score(*_share_with_error(right), clips)
+
+
+def _share_with_error(right: Tensor) -> tuple[float, float]:
+    share, n = float(right.double().mean()), right.numel()
+    return share, 3 / n if share in (0.0, 1.0) else math.sqrt(share * (1 - share) / n)
+
+
+def _add_noise(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed)
+    x0, noise = inputs.normal(3, 4, 2, 3, 3), inputs.normal(3, 4, 2, 3, 3)
+    kept = torch.linspace(0.999, 0.01, 50).double() ** 2
+    t, of_frames = torch.tensor([3, 20 + seed % 7, 49]), torch.arange(12).reshape(3, 4) * 4
+
+    def wanted(t: Tensor) -> Tensor:
+        share = kept[t].reshape(*t.shape, *(1,) * (5 - t.ndim))
+        return share.sqrt() * x0 + (1 - share).sqrt() * noise
+
+    def spread() -> bool:
+        many = answer(inputs.normal(40, 4, 2, 8, 8), inputs.normal(40, 4, 2, 8, 8), torch.full((40,), 20), kept)
+        return abs(float(many.std()) - 1) < 0.03
+
+    return {
+        "without noise, the signal's share": lambda: same(
+            answer(x0, 0 * noise, t, kept), kept[t].sqrt().reshape(3, 1, 1, 1, 1) * x0
+        ),
+        "the variance stays 1": spread,
+        "every video has its own level": lambda: same(answer(x0, noise, t, kept), wanted(t)),
+        "or every frame": lambda: same(answer(x0, noise, of_frames, kept), wanted(of_frames)),
+    }
+
+
+def _clean(x: Tensor, output: Tensor, kept: float, prediction: str) -> Tensor:
+    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    return {"eps": (x - noise * output) / signal, "v": signal * x - noise * output, "x0": output}[prediction]
+
+
+def _guess_clean(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed)
+    x, output = inputs.normal(2, 3, 2, 2, 2), inputs.normal(2, 3, 2, 2, 2)
+    kept = 0.2 + 0.1 * inputs.between(1, 6)
+
+    def agrees(prediction: str, kept: float = kept) -> bool:
+        return same(answer(x, output, kept, prediction), _clean(x, output, kept, prediction))
+
+    def refused() -> bool:
+        try:
+            answer(x, output, kept, "score")
+        except ValueError as error:
+            return "score" in str(error)
+        return False
+
+    return {
+        "the network says x0": lambda: agrees("x0"),
+        "the network says the noise": lambda: agrees("eps"),
+        "the network says v": lambda: agrees("v"),
+        "v works in pure noise, too": lambda: agrees("v", 0.0),
+        "another word is refused by name, with a ValueError": refused,
+    }
+
+
+def _step(x: Tensor, x0: Tensor, kept: float, after: float, eta: float, fresh: Tensor) -> Tensor:
+    noise = (x - kept**0.5 * x0) / (1 - kept) ** 0.5
+    sigma = eta * math.sqrt((1 - after) / (1 - kept) * (1 - kept / after))
+    return after**0.5 * x0 + math.sqrt(max(1 - after - sigma**2, 0)) * noise + sigma * fresh
+
+
+def _ddim_step(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed)
+    x, x0, fresh = (inputs.normal(2, 3, 2, 4, 4) for _ in range(3))
+    kept = 0.1 + 0.05 * inputs.between(1, 6)
+
+    def agrees(after: float, eta: float, before: float = kept) -> bool:
+        return same(answer(x, x0, before, after, eta, fresh), _step(x, x0, before, after, eta, fresh))
+
+    return {
+        "to the same level without fresh noise, nothing changes": lambda: agrees(kept, 0.0),
+        "the last step leaves x0 alone": lambda: same(answer(x, x0, kept, 1.0, 1.0, fresh), x0),
+        "without fresh noise": lambda: agrees(0.7, 0.0),
+        "with all of it": lambda: agrees(0.7, 1.0),
+        "with half of it": lambda: agrees(0.6, 0.5),
+    }
+
+
+def _drop_captions(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed)
+    tokens = torch.arange(1, 1 + 6 * 2000).reshape(2000, 6)
+    share = 0.1 * inputs.between(2, 4)
+
+    def dropped(share: float = share) -> Tensor:
+        return answer(tokens.clone(), share, torch.Generator().manual_seed(seed))
+
+    def whole() -> bool:
+        kept = (dropped() == tokens).sum(dim=1)
+        return bool(((kept == 0) | (kept == 6)).all()) and bool((kept == 0).any())
+
+    def fresh() -> bool:
+        generator = torch.Generator().manual_seed(seed)
+        first, second = answer(tokens.clone(), 0.5, generator), answer(tokens.clone(), 0.5, generator)
+        return not torch.equal(first, second) and torch.equal(dropped(), dropped())
+
+    def untouched() -> bool:
+        given = tokens.clone()
+        answer(given, 0.5, torch.Generator().manual_seed(seed))
+        return torch.equal(given, tokens)
+
+    return {
+        "whole captions, or none of their words": whole,
+        "empty words are zeros": lambda: bool(((dropped() == 0) | (dropped() == tokens)).all()),
+        "the share is as asked": lambda: abs(float((dropped() == 0).all(dim=1).double().mean()) - share) < 0.05,
+        "a share of 0 drops none, of 1 all": lambda: torch.equal(dropped(0.0), tokens) and not bool(dropped(1.0).any()),
+        "chance comes from the generator alone": fresh,
+        "the given captions are not changed": untouched,
+    }
+
+
+def _one_caption(answer: Any, seed: int) -> Properties:
+    tokens, generator = torch.tensor([[1, 2, 3]]), torch.Generator().manual_seed(seed)
+    return {"a single caption": lambda: torch.equal(answer(tokens, 0.0, generator), tokens)}
+
+
+def _share(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed)
+    n = 10 * inputs.between(3, 9)
+    right = torch.arange(n) % 10 < 7
+
+    def near(found: Any, wanted: tuple[float, float]) -> bool:
+        return all(math.isclose(float(a), b, abs_tol=1e-6) for a, b in zip(found, wanted, strict=True))
+
+    def fewer() -> bool:
+        once, four = answer(right), answer(right.repeat(4))
+        return math.isclose(float(once[1]), 2 * float(four[1]), abs_tol=1e-6)
+
+    return {
+        "the share of the clips that are right": lambda: math.isclose(float(answer(right)[0]), 0.7, abs_tol=1e-6),
+        "its error is that of a share": lambda: near(answer(right), _share_with_error(right)),
+        "four times the clips, half the error": fewer,
+        "all right is not certain: 3 / n": lambda: near(answer(torch.ones(n) > 0), (1.0, 3 / n)),
+        "all wrong is not, either": lambda: near(answer(torch.zeros(n) > 0), (0.0, 3 / n)),
+    }
+
+
+def _one_clip(answer: Any, seed: int) -> Properties:
+    return {"a single clip": lambda: [float(number) for number in answer(torch.tensor([True]))] == [1.0, 3.0]}
+
+
+ASSIGNMENT = Assignment(
+    3,
+    "Train, judge, sample",
+    (1, 9, 10, 11),
+    (
+        Part(
+            "add_noise",
+            12,
+            30,
+            _add_noise,
+            None,
+            {
+                "without noise, the signal's share": (
+                    "`kept` is the share of the variance: which factor has the signal itself?"
+                ),
+                "the variance stays 1": "the squares of the two factors add up to one.",
+                "every video has its own level": "kept[t] is a number for each video: which axes does it lack?",
+                "or every frame": "with t of two axes there is a number for each frame of each video.",
+            },
+        ),
+        Part(
+            "guess_clean",
+            12,
+            30,
+            _guess_clean,
+            None,
+            {
+                "the network says x0": "then there is nothing to do.",
+                "the network says the noise": "solve the forward process for x0; the factors are roots.",
+                "the network says v": (
+                    "v is signal times noise minus noise share times x0, both shares as roots. Put x in and solve."
+                ),
+                "v works in pure noise, too": "at kept = 0 nothing may be divided by the signal.",
+                "another word is refused by name, with a ValueError": ("raise ValueError and say what was given."),
+            },
+        ),
+        Part(
+            "ddim_step",
+            14,
+            45,
+            _ddim_step,
+            None,
+            {
+                "to the same level without fresh noise, nothing changes": (
+                    "how much noise is in x? What x0 does not explain, divided by its factor."
+                ),
+                "the last step leaves x0 alone": "at kept_next = 1 no noise is left, neither old nor fresh.",
+                "without fresh noise": ("the guess and the noise are mixed again, with the shares of the next level."),
+                "with all of it": (
+                    "fresh noise takes the place of old noise: their variances add up to 1 - kept_next."
+                ),
+                "with half of it": "eta multiplies sigma; the old noise gets what the square of sigma leaves.",
+            },
+        ),
+        Part(
+            "drop_captions",
+            10,
+            25,
+            _drop_captions,
+            _one_caption,
+            {
+                "whole captions, or none of their words": "one throw for each caption, not for each word.",
+                "empty words are zeros": "the empty caption is the token 0 everywhere.",
+                "the share is as asked": ("which side of the threshold is dropped, and is the share a probability?"),
+                "a share of 0 drops none, of 1 all": "torch.rand is below 1 and may be 0: mind < and <=.",
+                "chance comes from the generator alone": ("hand the generator on to torch.rand, and do not seed it."),
+                "the given captions are not changed": "work on a copy: the loader's batch is needed again.",
+            },
+        ),
+        Part(
+            "share_with_error",
+            12,
+            25,
+            _share,
+            _one_clip,
+            {
+                "the share of the clips that are right": "a mean of ones and zeros.",
+                "its error is that of a share": (
+                    "the variance of a single clip is p (1 - p); which is that of a mean of n?"
+                ),
+                "four times the clips, half the error": "divide by the root of n.",
+                "all right is not certain: 3 / n": ("the formula says 0 there. Chapter 10 says what to say instead."),
+                "all wrong is not, either": "the same rule on the other side.",
+            },
+        ),
+    ),
+    rubric=(
+        (
+            "The number: `leaderboard` with another seed, its error, at most 16 passes a clip, settings fixed before",
+            10,
+        ),
+        ("Every change is tried alone, for a reason from the chapters, and has a number with an error", 10),
+        ("What may be chance is not called better; how many clips it would take is said", 8),
+        ("Clips that fail are looked at, and what fails in them is sorted by what the judge asks", 6),
+        ("Somebody else can run it again: settings, seeds and the time that it took", 6),
+    ),
+)
