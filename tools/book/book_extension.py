@@ -5,8 +5,11 @@ come back if an entry is taken away.
 """
 
 import ast
+import base64
 import functools
+import gzip
 import html
+import json
 import re
 import sys
 from pathlib import Path
@@ -18,8 +21,11 @@ from sphinx.jinja2glue import BuiltinTemplateLoader
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "vdmlib"
+STATIC = ROOT / "book/_static"
+BROWSER_PAGE = "book/in_your_browser"
 WITH_MAP = ("book/intro", "book/map")
-LIBRARY = Path(__file__).resolve().parents[2] / "vdmlib"
 
 CORRECTIONS = [
     # Icons come from a font in the style sheet. This script replaces them by drawings, 1.5 MB a page, and
@@ -81,6 +87,46 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doc
         if "thebe" not in str(script).lower()
         and "thebe" not in (getattr(script, "attributes", {}).get("body") or "").lower()
     ]
+
+
+def runtime_as_classic_script() -> bytes:
+    """The runtime of the small model in the browser, a module, as a script that sets `self.ort`: a worker that is made
+    from a blob cannot import modules in every browser."""
+    module = (STATIC / "vendor/onnxruntime/ort.wasm.bundle.min.mjs").read_text(encoding="utf-8")
+    module = re.sub(r"//# sourceMappingURL=.*", "", module).replace("import.meta.url", "self.location.href")
+    body, exported = re.fullmatch(r"(.*)export\{([^}]*)\};\s*", module, re.DOTALL).groups()
+    names = [f"{public}:{local}" for local, public in (name.split(" as ") for name in exported.split(","))]
+    return f"/* Changed: a module made into a script. */\n(()=>{{{body}self.ort={{{','.join(names)}}};}})();\n".encode()
+
+
+def packed_files() -> dict[str, bytes]:
+    """All that the model needs in the browser, by its name there."""
+    paths = [STATIC / "demo/model.js", STATIC / "vendor/onnxruntime/ort-wasm-simd-threaded.wasm"]
+    paths += sorted((STATIC / "demo/graphs").glob("*.onnx"))
+    paths += [LIBRARY / f"small/shipped/{name}.safetensors" for name in ("t2v", "i2v", "autoencoder")]
+    return {"runtime.js": runtime_as_classic_script()} | {path.name: path.read_bytes() for path in paths}
+
+
+def pack_model(app: Sphinx, error: Exception | None) -> None:
+    """Write the files of the model as scripts: all that a page may load where there is no server."""
+    if error is not None or app.builder.format != "html":
+        return
+    folder = Path(app.outdir, "_static/demo/packed")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in packed_files().items():
+        packed = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+        (folder / f"{name}.js").write_text(f"packed[{json.dumps(name)}]={json.dumps(packed)};\n", encoding="utf-8")
+    for name in ("demo/graphs", "vendor/onnxruntime"):  # They are packed now.
+        for path in Path(app.outdir, "_static", name).glob("*"):
+            if path.suffix in (".onnx", ".wasm", ".mjs"):
+                path.unlink()
+
+
+def add_demo(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """The scripts of the page on which the model runs, on that page alone."""
+    if pagename == BROWSER_PAGE:
+        app.add_css_file("demo/demo.css")
+        app.add_js_file("demo/demo.js", loading_method="defer")
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -156,4 +202,6 @@ def setup(app: Sphinx) -> dict:
     GoogleDocstring._parse_attribute_docstring = lambda self: list(self._consume_to_end())
     app.connect("html-page-context", add_map_files)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", add_demo)
+    app.connect("build-finished", pack_model)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,15 +1,20 @@
 """Fetch the files of other projects that the book and its tests carry, so that neither needs the network.
 
-Needs npm. Each package is taken at the version named here; only the listed files and the licence are kept.
+Needs npm. Each package is taken at the version named here; only the listed files and the licence are kept. Where npm's
+package has no licence, it comes from the Python package of the same version.
 """
 
 import argparse
 import filecmp
+import hashlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +23,10 @@ STATIC = Path("book/_static/vendor")
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package: what is kept of it (glob patterns under `source`) and where it is put."""
+    """One npm package: what is kept of it (glob patterns under `source`) and where it is put.
+
+    `wheel` is the Python package that has the licence and notices, `sha256` what the files have to be.
+    """
 
     name: str
     version: str
@@ -26,6 +34,8 @@ class Package:
     target: Path
     source: str
     patterns: tuple[str, ...]
+    wheel: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def font(name: str, version: str) -> Package:
@@ -46,6 +56,16 @@ PACKAGES = (
     font("source-serif-4", "5.3.1"),
     font("source-sans-3", "5.3.0"),
     font("source-code-pro", "5.3.0"),
+    Package(
+        "onnxruntime-web", "1.30.0", "MIT", STATIC / "onnxruntime", "dist",
+        ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"), wheel="onnxruntime",
+        sha256={
+            "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+            "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+            "LICENSE": "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            "ThirdPartyNotices.txt": "143764b952fdb1a7c69ce653bfba74a7744d6a8a573bfb73e235fba356c83de3",
+        },
+    ),
     Package("axe-core", "4.14.1", "MPL-2.0", Path("tests/vendor/axe-core"), ".", ("axe.min.js",)),
 )  # fmt: skip
 
@@ -60,7 +80,20 @@ def fetch(package: Package, folder: Path) -> Path:
     archive = next(folder.glob("*.tgz"))
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
+    if package.wheel:
+        fetch_notices(package, folder)
     return folder / "package"
+
+
+def fetch_notices(package: Package, folder: Path) -> None:
+    """Put the licence and the notices of others' code, from the Python package, beside the files of the npm package."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+         f"{package.wheel}=={package.version}"], cwd=folder, check=True,
+    )  # fmt: skip
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        for name in ("LICENSE", "ThirdPartyNotices.txt"):
+            (folder / "package" / name).write_bytes(wheel.read(f"{package.wheel}/{name}"))
 
 
 def kept_files(package: Package, unpacked: Path) -> dict[Path, Path]:
@@ -73,6 +106,10 @@ def kept_files(package: Package, unpacked: Path) -> dict[Path, Path]:
             raise SystemExit(f"{package.name}@{package.version} holds no {package.source}/{pattern}")
         files.update({package.target / path.relative_to(base): path for path in matches})
     files[package.target / "LICENSE"] = next(unpacked.glob("LICENSE*"))
+    files |= {package.target / path.name: path for path in unpacked.glob("ThirdPartyNotices.txt") if package.wheel}
+    for target, path in files.items():
+        if package.sha256.get(target.name, found := hashlib.sha256(path.read_bytes()).hexdigest()) != found:
+            raise SystemExit(f"{package.name}@{package.version}: {target.name} has the SHA-256 {found}")
     return files
 
 
