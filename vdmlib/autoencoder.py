@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_halvings
+from .checks import check_alike, check_clips, check_halvings
 
 
 class ResidualBlock(nn.Module):
@@ -66,6 +66,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f c h2 w2"]:
         """Frames in [−1, 1] to latents of mean zero and variance one, an eighth as high and wide."""
+        check_clips("video", video)
         check_halvings("frames", video.shape[-2:], self.factor.bit_length() - 1)
         latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
         return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
@@ -85,4 +86,5 @@ class Autoencoder(nn.Module):
 
 def psnr(video: Float[Tensor, "*video"], other: Float[Tensor, "*video"]) -> float:
     """Peak signal-to-noise ratio in decibels, for values in [−1, 1]."""
+    check_alike("video", video, "other", other)
     return (10 * torch.log10(4 / (video - other).square().mean())).item()

@@ -65,6 +65,40 @@ def check_instance(name: str, value: Any, kind: type, example: str) -> None:
         raise TypeError(f"{name} is {shown(value)}: pass one such as {example}.")
 
 
+def check_callable(name: str, value: Any, example: str) -> None:
+    """A function, or what can be called like one."""
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}: pass a function such as {example}.")
+
+
+def check_instances(name: str, values: Any, kind: type | tuple[type, ...], example: str) -> None:
+    """A list of objects of this class, or of one of these."""
+    if not isinstance(values, list | tuple) or not all(isinstance(value, kind) for value in values):
+        raise TypeError(f"{name} is {shown(values)}: pass a list of such as {example}.")
+
+
+def check_one_each(name: str, values: Any, number: int, what: str) -> None:
+    """A list with one entry for each of so many."""
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} is {shown(values)}: pass a list with one for each of the {number} {what}.")
+    if len(values) != number:
+        raise ValueError(f"{name} has {len(values)} entries for {number} {what}: pass one for each.")
+
+
+def check_list(name: str, values: Any) -> None:
+    """Several things, one after the other."""
+    if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} is {shown(values)}: pass a list.")
+
+
+def check_alike(first: str, a: Any, second: str, b: Any) -> None:
+    """Two tensors of one shape."""
+    check_tensor(first, a)
+    check_tensor(second, b)
+    if a.shape != b.shape:
+        raise ValueError(f"{first} has shape {tuple(a.shape)}, but {second} {tuple(b.shape)}: make them equal.")
+
+
 def check_released_settings(
     params: Any, known: Iterable[str], needed: Iterable[str] = (), of: str = "model.params"
 ) -> None:
@@ -90,6 +124,8 @@ def check_released_settings(
 
 def check_widths(widths: tuple[int, ...], groups: int) -> None:
     """Channels of each level that can be split into so many groups."""
+    if not isinstance(widths, list | tuple) or not all(_is_number(width, whole=True) for width in widths):
+        raise ValueError(f"widths is {shown(widths)}: pass a tuple of whole numbers, the channels of each level.")
     if not widths or any(width % groups or width < groups for width in widths):
         raise ValueError(
             f"widths is {widths}, but GroupNorm makes {groups} groups: give every level a multiple of {groups} "
@@ -265,6 +301,17 @@ def check_context_settings(config: Any) -> None:
         raise ValueError(
             "temporal_text_only and temporal_image_attention are both set, but over time the image tokens are either "
             "left out or attended to: leave one out."
+        )
+
+
+def check_encoder(sizes: Mapping[str, Any]) -> None:
+    """Sizes of a transformer: whole numbers, and heads that share its channels evenly."""
+    for name, size in sizes.items():
+        check_number(name, size, 1, whole=True)
+    if sizes["channels"] % sizes["heads"]:
+        raise ValueError(
+            f"channels is {sizes['channels']} and heads is {sizes['heads']}, but the heads share the channels evenly: "
+            f"use a multiple."
         )
 
 
@@ -531,6 +578,31 @@ def check_small_pictures(name: str, pictures: Any, size: int) -> None:
     check_pixels(name, pictures)
 
 
+def check_clips(name: str, video: Any) -> None:
+    """Clips in colours, (b, f, 3, h, w)."""
+    check_tensor(name, video)
+    if video.ndim != 5 or video.shape[2] != 3 or not video.numel() or not video.is_floating_point():
+        raise ValueError(
+            f"{name} has shape {tuple(video.shape)} and is {video.dtype}, but clips are floating point numbers, "
+            f"(batch, frames, 3, height, width): one clip is clip[None]."
+        )
+
+
+def check_clouds(a: Any, b: Any) -> None:
+    """Two sets of points in a space, each of more points than that has dimensions."""
+    check_tensor("a", a)
+    check_tensor("b", b)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"The clouds have shapes {tuple(a.shape)} and {tuple(b.shape)}: pass (points, dimensions), the dimensions "
+            f"the same."
+        )
+    if min(len(a), len(b)) <= a.shape[1]:
+        raise ValueError(
+            f"The clouds have {len(a)} and {len(b)} points in {a.shape[1]} dimensions: use more points than dimensions."
+        )
+
+
 def check_clip_number(index: Any, length: int) -> int:
     """The number of a clip, counted from the end where it is negative."""
     try:
@@ -550,3 +622,54 @@ def check_glyphs(glyphs: Any, prompts: int) -> None:
             f"glyphs has shape {tuple(glyphs.shape)} for {prompts} prompts: pass one or more prompts, and a glyph "
             f"(28, 28) for each."
         )
+
+
+# Drawings
+
+
+def check_matrix(name: str, values: Any) -> None:
+    """An array of numbers in rows and columns."""
+    if values.dtype.kind not in "biuf" or values.ndim != 2 or not values.size:
+        raise ValueError(
+            f"{name} has shape {values.shape} and is {values.dtype}, but a map is a matrix of numbers, (rows, columns)."
+        )
+
+
+def check_picture_list(values: Any) -> None:
+    """An array of pictures, grey or in colours: fractions with the colours first, or bytes with the colours last."""
+    colours = values.shape[-1 if str(values.dtype) == "uint8" else 1] if values.ndim == 4 else 1
+    if values.dtype.kind not in "biuf" or values.ndim not in (3, 4) or colours not in (1, 3) or not values.size:
+        raise ValueError(
+            f"The pictures have shape {values.shape} and are {values.dtype}: pass (n, h, w) or (n, 3, h, w) from -1 to "
+            f"1, or bytes, (n, h, w) or (n, h, w, 3)."
+        )
+
+
+def check_at_most(name: str, values: Any, number: int, what: str) -> None:
+    """A list with no more entries than there are things to write them on."""
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) > number:
+        raise ValueError(f"{name} is {shown(values)}: pass a list with at most one for each of the {number} {what}.")
+
+
+def check_pair(name: str, pair: Any) -> None:
+    """Two numbers above 0."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(n) and n > 0 for n in pair):
+        raise ValueError(f"{name} has {shown(pair)}: pass two numbers above 0.")
+
+
+def check_format(numbers: Any) -> None:
+    """How numbers are to be written."""
+    try:
+        format(0.5, numbers)
+    except (TypeError, ValueError):
+        raise ValueError(f"numbers is {shown(numbers)}: use a format of Python's, such as 'g' or '.2f'.") from None
+
+
+def unknown_colour(colour: Any) -> ValueError:
+    """The error for what no drawing library takes as a colour."""
+    return ValueError(f"The colour is {shown(colour)}: use one of vdmlib.viz.COLOURS, or a code such as '#0072B2'.")
+
+
+def unfitting_source(thing: Any) -> TypeError:
+    """The error for what was not written in Python."""
+    return TypeError(f"{shown(thing)} has no source to show: pass functions, methods or classes written in Python.")

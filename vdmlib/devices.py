@@ -18,8 +18,8 @@ def choose_device(device: torch.device | str | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
-            f"device is {str(device)!r}, which this machine or this build of PyTorch does not have: use 'cpu', or "
-            f"'cuda' where there is an NVIDIA GPU. ({(str(error).splitlines() or ['unknown'])[0][:100]})"
+            f"device is {str(device)!r}, which this machine or this build of PyTorch does not have "
+            f"({(str(error).splitlines() or ['unknown'])[0][:100]}): use 'cpu', or 'cuda' where there is an NVIDIA GPU."
         ) from None
     return device
 

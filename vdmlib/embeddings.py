@@ -11,6 +11,8 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from .checks import check_number, check_tensor
+
 
 def sinusoidal_embedding(
     values: Num[Tensor, "*batch"], channels: int, max_period: float | int = 10000
@@ -25,6 +27,9 @@ def sinusoidal_embedding(
         channels: length of the embedding.
         max_period: the slowest cosine repeats after ``2π · max_period``.
     """
+    check_tensor("values", values)
+    check_number("channels", channels, 2, whole=True)
+    check_number("max_period", max_period, 1)
     half = channels // 2
     # In this order of operations: at timestep 999 even the last bit of a frequency shows in the angle.
     exponents = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=values.device) / half

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .checks import check_callable, check_instance, check_number
 from .configuration import UNet3DConfig
 from .unet2d import UNet2D
 from .unet3d import UNet3D, UNetBlock
@@ -34,6 +35,8 @@ class BlockRow:
 
 def trace(blocks: Mapping[str, nn.Module], run: Callable[[], object]) -> list[BlockRow]:
     """One row for each of the named blocks, in the order in which they return while ``run()`` runs."""
+    check_instance("blocks", blocks, Mapping, "net.named_blocks()")
+    check_callable("run", run, "lambda: net(x, timesteps)")
     rows: list[BlockRow] = []
 
     def record(name: str, block: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -55,11 +58,19 @@ def trace(blocks: Mapping[str, nn.Module], run: Callable[[], object]) -> list[Bl
 
 
 def count_parameters(module: nn.Module) -> int:
+    check_instance("module", module, nn.Module, "UNet3D(config)")
     return sum(p.numel() for p in module.parameters())
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        check_number(name, size, 1, whole=True)
 
 
 def shape_table(net: UNet2D, height: int, width: int, batch: int = 1) -> list[BlockRow]:
     """What goes in and out of every block of a 2D U-Net for pictures of this size."""
+    check_instance("net", net, UNet2D, "UNet2D()")
+    _check_sizes(height=height, width=width, batch=batch)
     like = net.out.weight
     x, noise_level = like.new_zeros(batch, net.in_channels, height, width), like.new_zeros(batch)
     return trace(net.named_blocks(), lambda: net(x, noise_level))
@@ -72,6 +83,8 @@ def dimension_table(
 
     Height and width are those of the latents.
     """
+    check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
+    _check_sizes(frames=frames, height=height, width=width, batch=batch)
     with torch.device("meta"):
         net = UNet3D(config)
         x, timesteps = torch.empty(batch, frames, config.in_channels, height, width), torch.zeros(batch)

@@ -12,6 +12,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .checks import check_instance, check_number
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -44,6 +46,7 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     """
     if type(convolution) is not nn.Conv2d:
         raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
+    check_number("frames", frames, whole=True)
     if frames % 2 == 0 or frames < 1:
         raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
 
@@ -77,6 +80,7 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
 
 def zero_module(layer: Layer) -> Layer:
     """The layer with all its parameters set to zero: at the end of a residual branch, a fresh block changes nothing."""
+    check_instance("layer", layer, nn.Module, "nn.Linear(4, 4)")
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -7,7 +7,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_noise_level, check_pictures, check_widths
+from .checks import check_noise_level, check_number, check_pictures, check_widths
 
 GROUPS = 8
 
@@ -69,6 +69,8 @@ class UNet2D(nn.Module):
     ):
         super().__init__()
         check_widths(widths, GROUPS)
+        check_number("in_channels", in_channels, 1, whole=True)
+        check_number("out_channels", out_channels, 1, whole=True)
         self.in_channels = in_channels
         self.widths = tuple(widths)
         self.skip_connections = skip_connections

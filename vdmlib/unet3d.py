@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import ImageTokens, SpatialTransformer, TemporalTransformer, TransformerBlock
-from .checks import check_context, check_fps, check_image_tokens, check_latents, check_timesteps
+from .checks import (
+    check_context,
+    check_fps,
+    check_image_tokens,
+    check_instance,
+    check_latents,
+    check_timesteps,
+)
 from .configuration import UNet3DConfig
 from .embeddings import TimestepFPSEmbedding
 from .inference import ContextCache
@@ -57,6 +64,7 @@ class UNet3D(nn.Module):
 
     def __init__(self, config: UNet3DConfig):
         super().__init__()
+        check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
         self.config = config
         width = channels = config.model_channels
         self.embedding = TimestepFPSEmbedding(width, 4 * width, config.use_fps)

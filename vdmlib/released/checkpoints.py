@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_instance
+from ..checks import check_choice, check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
 from ..unet3d import UNet3D
@@ -143,6 +143,7 @@ def load_release(
     Raises:
         FileNotFoundError, CheckpointError: in one sentence; nothing is half loaded.
     """
+    check_choice("kind", kind, RELEASES)
     if release is not None:
         check_instance("release", release, Release, "Release.videocrafter2()")
     _check_target(dtype, device)

@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..checks import check_encoder, check_instance
 from ..media import require
 
 LATENT_SCALE = 0.18215  # Brings the autoencoder's latents to a variance of about one.
@@ -33,6 +34,9 @@ class TextEncoderConfig:
     vocabulary: int = 49408
     tokens: int = 77
 
+    def __post_init__(self):
+        check_encoder(vars(self))
+
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
@@ -44,6 +48,9 @@ class ImageEncoderConfig:
     image_size: int = 224
     patch_size: int = 14
     embedding_channels: int = 1024
+
+    def __post_init__(self):
+        check_encoder(vars(self))
 
     @property
     def tokens(self) -> int:
@@ -76,6 +83,7 @@ def text_encoder(config: TextEncoderConfig) -> nn.Module:
 
     Follows ``FrozenOpenCLIPEmbedder`` with ``layer="penultimate"`` in ``lvdm/modules/encoders/condition.py``.
     """
+    check_instance("config", config, TextEncoderConfig, "TextEncoderConfig()")
     encoder = require("open_clip").transformer.TextTransformer(
         config.tokens,
         config.vocabulary,

@@ -4,13 +4,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from ..attention import Attention, FeedForward
-from ..checks import check_bool, check_number
+from ..checks import check_bool, check_choice, check_number
 from ..devices import dtype_name
 from ..inference import CPU_TOKENS
 from ..unet3d import UNet3D
@@ -143,6 +143,7 @@ def memory_explained(
     phase: Phase, device: torch.device, dtype: torch.dtype, memory: MemoryOptions, size: str = "the weights"
 ) -> Iterator[None]:
     """Turn "out of memory" into a sentence that names the option to try next, and let go of what was computed."""
+    check_choice("phase", phase, get_args(Phase))
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_instance
 from ..configuration import UNet3DConfig
 from ..unet3d import UNet3D, UNetBlock
 from .releases import Networks, Release
@@ -100,6 +101,7 @@ def released_name(name: str) -> str:
     >>> released_name("blocks.0.self_attention.to_q.weight")
     'transformer_blocks.0.attn1.to_q.weight'
     """
+    check_instance("name", name, str, "'norm.weight'")
     return _renamed(name, _IN_THE_UNET)
 
 

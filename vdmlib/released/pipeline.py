@@ -21,7 +21,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..checks import check_first_frames, check_number, check_prompts, check_side
+from ..checks import check_first_frames, check_instance, check_number, check_prompts, check_side
 from ..devices import channels_last_weights, choose_device, choose_dtype, compile_network, dtype_name
 from ..media import read_pictures
 from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
@@ -88,6 +88,9 @@ class VideoCrafterPipeline:
         device: torch.device | str | None = None,
         memory: MemoryOptions = FASTEST,
     ):
+        check_instance("networks", networks, Networks, "build_networks(release)")
+        check_instance("release", release, Release, "Release.videocrafter2()")
+        check_instance("memory", memory, MemoryOptions, "MemoryOptions(decode_frames=1)")
         self.networks, self.release, self.memory = networks, release, memory
         self.device = choose_device(device)
         self.dtype = next(networks.unet.parameters()).dtype

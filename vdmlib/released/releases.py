@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
+from ..checks import check_choice, check_instance
 from ..conditioning import Resampler
 from ..diffusion import NoiseSchedule
 from ..unet3d import UNet3D, UNet3DConfig
@@ -47,6 +48,8 @@ class Release:
     hub_id: str | None = None
 
     def __post_init__(self):
+        check_choice("kind", self.kind, get_args(Kind))
+        check_instance("unet", self.unet, UNet3DConfig, "UNet3DConfig.videocrafter2()")
         sees = self.image_encoder is not None and self.resampler is not None
         if sees != (self.kind == "i2v"):
             raise ValueError(

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
+from ..checks import check_tensor
 from ..configuration import UNet3DConfig
 from .names import released_names
 
@@ -69,6 +70,7 @@ def recorded_trace() -> Trace:
 
 def excerpt(values: Tensor) -> Float[Tensor, " n"]:
     """Mean, standard deviation, and 64 numbers at even distances, of a tensor in the order ``b f c h w``."""
+    check_tensor("values", values)
     flat = values.flatten()
     return torch.cat([torch.stack([values.mean(), values.std()]), flat[:: max(1, flat.numel() // 64)][:64]])
 

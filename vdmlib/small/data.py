@@ -26,7 +26,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..checks import check_captions, check_choice, check_clip_number, check_glyphs, check_number
+from ..checks import (
+    check_captions,
+    check_choice,
+    check_clip_number,
+    check_glyphs,
+    check_instance,
+    check_instances,
+    check_number,
+)
 from ..media import require
 
 COLOURS = {
@@ -149,6 +157,7 @@ def render(
     size: int = SIZE,
 ) -> Float[Tensor, "b {frames} 3 {size} {size}"]:
     """Draw clips in [−1, 1]: each glyph in its prompt's colour, moving from the middle by its velocity."""
+    check_instances("prompts", prompts, Prompt, 'Prompt(7, "red")')
     check_glyphs(glyphs, len(prompts))
     check_number("frames", frames, 1, 1000, whole=True)
     check_number("size", size, 2, 4096, whole=True)
@@ -210,6 +219,8 @@ def draw_glyphs(
     prompts: Sequence[Prompt], split: Literal["train", "test"], generator: torch.Generator
 ) -> Float[Tensor, "b 28 28"]:
     """Handwriting for the prompts' digits, at random."""
+    check_instances("prompts", prompts, Prompt, 'Prompt(7, "red")')
+    check_instance("generator", generator, torch.Generator, "torch.Generator().manual_seed(0)")
     glyphs = handwriting(split)
     which = torch.randint(glyphs.shape[1], (len(prompts),), generator=generator)
     return glyphs[torch.tensor([p.digit for p in prompts], dtype=torch.long), which]

@@ -16,7 +16,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
-from ..checks import check_choice
+from ..checks import (
+    check_alike,
+    check_choice,
+    check_clips,
+    check_clouds,
+    check_instance,
+    check_instances,
+    check_one_each,
+    check_pixels,
+    check_tensor,
+)
 from ..diffusion import NoiseSchedule
 from . import data
 from .weights import WEIGHTS, load_weights
@@ -29,6 +39,7 @@ PIXELS_PER_FRAME = tuple(sorted({round(s / f, 6) for s in data.SPEEDS.values() f
 
 def ink(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f h w"]:
     """How much brighter than the background each pixel is in its brightest colour, 0 to 1; faint stains count as 0."""
+    check_clips("video", video)
     background = torch.tensor(data.BACKGROUND, device=video.device)
     brightness = ((video + 1) / 2 - rearrange(background, "c -> c 1 1")).amax(dim=2)
     return (brightness - 0.15).clamp(min=0) / 0.75
@@ -54,6 +65,7 @@ def velocity(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b 2"]:
 
 def mean_colour(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b 3"]:
     """Colour of the ink, averaged over the clip, 0 to 1."""
+    check_clips("video", video)
     mass = ink(video)[:, :, None] + 1e-6
     return ((video + 1) / 2 * mass).sum(dim=(1, 3, 4)) / mass.sum(dim=(1, 3, 4))
 
@@ -104,12 +116,14 @@ def load_classifier(folder: str | Path = WEIGHTS) -> DigitClassifier:
 
 def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, " b"]:
     """The digit of each clip, from the mean of the frames' log-probabilities."""
+    check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
     logits = classifier(aligned_glyphs(video)).log_softmax(dim=-1)
     return rearrange(logits, "(b f) k -> b f k", b=len(video)).mean(dim=1).argmax(dim=-1)
 
 
 def nearest_speed(pixels_per_frame: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
     """Which of the possible speeds in pixels per frame it is, on a logarithmic scale."""
+    check_tensor("pixels_per_frame", pixels_per_frame)
     possible = torch.tensor(PIXELS_PER_FRAME, device=pixels_per_frame.device).log()
     return (pixels_per_frame.clamp(min=1e-3).log()[:, None] - possible).abs().argmin(dim=1)
 
@@ -156,6 +170,9 @@ def right_answers(
     classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"], prompts: Sequence[data.Prompt]
 ) -> dict[str, Bool[Tensor, " b"]]:
     """For each clip, whether digit, direction, speed and colour are what the prompt says."""
+    check_clips("video", video)
+    check_instances("prompts", prompts, data.Prompt, 'Prompt(7, "red")')
+    check_one_each("prompts", prompts, len(video), "clips")
     digits = predict_digits(classifier, video).tolist()
     seen = read_clip(video)
     wanted = nearest_speed(torch.tensor([p.pixels_per_frame for p in prompts]))
@@ -170,17 +187,20 @@ def right_answers(
 
 def correlation(a: Float[Tensor, " b *pixels"], b: Float[Tensor, " b *pixels"]) -> Float[Tensor, " b"]:
     """Pearson's correlation of each pair of pictures."""
+    check_alike("a", a, "b", b)
     a, b = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b))
     return F.cosine_similarity(a, b, dim=1, eps=1e-6)
 
 
 def ends(video: Float[Tensor, "b f 3 h w"]) -> tuple[Float[Tensor, "b 1 28 28"], Float[Tensor, "b 1 28 28"]]:
     """Aligned glyphs of the first and the last frame."""
+    check_clips("video", video)
     return aligned_glyphs(video[:, :1]), aligned_glyphs(video[:, -1:])
 
 
 def features(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b d"]:
     """What the judge sees in a clip: the classifier's features (mean over frames), colour, velocity."""
+    check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
     shape = rearrange(classifier.features(aligned_glyphs(video)), "(b f) d -> b f d", b=len(video)).mean(dim=1)
     return torch.cat([shape, mean_colour(video), velocity(video)], dim=1)
 
@@ -190,10 +210,7 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
     Each feature is first divided by its standard deviation in ``a``, the real clips.
     """
-    if min(len(a), len(b)) <= a.shape[1]:
-        raise ValueError(
-            f"The clouds have {len(a)} and {len(b)} points in {a.shape[1]} dimensions: use more points than dimensions."
-        )
+    check_clouds(a, b)
     scale = a.std(dim=0).clamp(min=1e-3)
     # In double precision, which not every device has.
     a, b = (a / scale).cpu().double(), (b / scale).cpu().double()
@@ -213,6 +230,9 @@ def judge(
     real: Float[Tensor, "n f 3 h w"],
 ) -> Verdict:
     """All of the judge's numbers for clips and the prompts they were made from, compared with real clips."""
+    for name, clips in (("video", video), ("real", real)):
+        check_clips(name, clips)
+        check_pixels(name, clips)
     right = right_answers(classifier, video, prompts)
     first, last = ends(video)
     return Verdict(
@@ -257,6 +277,7 @@ def wrong_prompts(prompts: Sequence[data.Prompt], condition: str) -> list[data.P
         "fps": list(data.FRAME_RATES),
     }
     check_choice("condition", condition, choices)
+    check_instances("prompts", prompts, data.Prompt, 'Prompt(7, "red", "left", "slowly")')
     known = choices[condition]
 
     def after(value):
@@ -285,6 +306,7 @@ def wrong_condition_losses(
         timesteps: the noise levels to ask at.
         seed: of the noise, which is the same for all conditions.
     """
+    check_instance("clips", clips, data.Clips, 'MovingDigits("test").batch(range(8))')
     # On the device and in the type of the autoencoder, wherever the clips were made.
     like = next(autoencoder.parameters(), clips.video)
     latents = autoencoder.encode(clips.video.to(like))
@@ -315,6 +337,10 @@ def wrong_condition_losses(
 @torch.no_grad()
 def kept_handwriting(video: Float[Tensor, "b f 3 h w"], first_frame: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
     """Similarity of every frame's aligned glyph to the given first frame's, and to another clip's first frame."""
+    check_clips("video", video)
+    check_tensor("first_frame", first_frame)
+    check_clips("first_frame[:, None]", first_frame[:, None])
+    check_one_each("first_frame", first_frame, len(video), "clips")
     f = video.shape[1]
     glyphs, given = aligned_glyphs(video), aligned_glyphs(first_frame[:, None])
     right = correlation(glyphs, repeat(given, "b ... -> (b f) ...", f=f))

@@ -15,7 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
-from ..checks import check_choice, check_first_frames, check_number, check_rates, check_small_pictures
+from ..checks import (
+    check_choice,
+    check_first_frames,
+    check_instance,
+    check_number,
+    check_rates,
+    check_small_pictures,
+)
 from ..configuration import UNet3DConfig
 from ..diffusion import NoiseSchedule
 from ..sampling import SamplingStep, draw_noise, noise_streams, sample_ddim
@@ -126,6 +133,8 @@ class VideoModel(nn.Module):
 
     def __init__(self, config: UNet3DConfig, text_layers: int = 0, image_tokens: int = 16):
         super().__init__()
+        check_instance("config", config, UNet3DConfig, "small_unet()")
+        check_number("text_layers", text_layers, 0, whole=True)
         check_choice("image_tokens", image_tokens, IMAGE_TOKENS)
         if (channels := config.context_channels) is None:
             raise ValueError("context_channels is None, but this model reads captions: give the width of its tokens.")

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder, psnr
+from ..checks import check_instance
 from . import data
 from .judge import DigitClassifier, aligned_glyphs, predict_digits, wrong_condition_losses
 from .model import Pipeline, VideoModel, small_schedule
@@ -134,6 +135,8 @@ def picture_losses(
 
     What a model takes from the picture shows here long before its samples show it. The noise is the same in all.
     """
+    check_instance("model", model, VideoModel, 'load_video_model("i2v")')
+    check_instance("clips", clips, data.Clips, 'MovingDigits("test").batch(range(8))')
     like, schedule = _like(model), small_schedule()
     latents, fps = autoencoder.encode(clips.video.to(like)), clips.fps.to(like)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(like)
@@ -156,6 +159,7 @@ class DenoiserStage(Stage[VideoModel]):
 
     def __init__(self, config: TrainingConfig, autoencoder: Autoencoder | None = None):
         super().__init__()
+        check_instance("config", config, TrainingConfig, 'CONFIGS["t2v"]')
         self.config, self.trained = config, VideoModel(config.unet, config.text_layers, config.image_tokens)
         self.autoencoder = (load_autoencoder() if autoencoder is None else autoencoder).eval().requires_grad_(False)
         self.schedule = small_schedule()

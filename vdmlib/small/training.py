@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..checks import check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
 from .distributed import Processes
@@ -121,6 +122,7 @@ class Run:
         stage: Stage | None = None,
         command: str | None = None,
     ):
+        check_instance("config", config, TrainingConfig, 'CONFIGS["t2v"]')
         self.config, self.processes = config, Processes()
         if config.batch % self.processes.world or config.stills % self.processes.world:
             raise ValueError(

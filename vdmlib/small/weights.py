@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
-from ..checks import check_choice
+from ..checks import check_choice, check_instance
 from ..configuration import UNet3DConfig
 from .model import Pipeline, VideoModel
 
@@ -56,6 +56,8 @@ def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], pa
 
     ``parts`` saves only the weights whose names contain one of them. Either both files are new, or both are as before.
     """
+    check_instance("model", model, nn.Module, "VideoModel(small_unet())")
+    check_instance("card", card, Mapping, '{"command": "..."}')
     path = Path(path)
     weights = {name: value for name, value in model.state_dict().items() if has_part(name, parts)}
     weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}

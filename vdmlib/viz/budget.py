@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..checks import check_instance, check_one_each
 from .style import CARD, COLOURS, FAINT, MUTED, mix, shown_once
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -34,6 +35,9 @@ def budget_bars(parameters: Counts, operations: Counts, unit: tuple[str, str]) -
     Raises:
         ValueError: for a kind that has no colour.
     """
+    for name, counts in (("parameters", parameters), ("operations", operations)):
+        check_instance(name, counts, Mapping, '{"encoder 0": {"spatial transformer": 5}}')
+    check_one_each("unit", unit, 2, "axes")
     unknown = {kind for counts in (parameters, operations) for block in counts.values() for kind in block}
     unknown -= set(_KINDS)
     if unknown:

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..attention import DualCrossAttention
+from ..checks import check_instance, check_number
 from .style import CARD, COLOURS, INK, MUTED, arrow, box, mix, shown_once
 
 _TEXT, _PIXELS, _IMAGE = 1.2, 3.45, 5.7  # the columns
@@ -21,6 +22,9 @@ def dual_map(layer: DualCrossAttention, pixels: int, image_tokens: int) -> Figur
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
+    check_instance("layer", layer, DualCrossAttention, "DualCrossAttention(320)")
+    check_number("pixels", pixels, 1, whole=True)
+    check_number("image_tokens", image_tokens, 1, whole=True)
     figure, ax = plt.subplots(figsize=(7, 4.9))
     context, inner = layer.to_k.in_features, layer.to_q.out_features
     columns = {"text": _TEXT, "image": _IMAGE}

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..checks import check_instance, check_list, check_number, check_pair
 from .style import COLOURS, FAINT, INK, MUTED, Number, mix, shown_once
 
 
@@ -26,7 +27,9 @@ def memory_over_time(
     Raises:
         ValueError: if the three do not have one length.
     """
-    if not len(live) == len(waiting) == len(blocks):
+    for name, values in (("live", live), ("waiting", waiting), ("blocks", blocks), ("mark", mark)):
+        check_list(name, values)
+    if not 0 < len(live) == len(waiting) == len(blocks):
         raise ValueError(f"live, waiting and blocks have {len(live)}, {len(waiting)} and {len(blocks)} entries.")
     figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     x, high = range(len(live)), max(live) / 1e9
@@ -66,6 +69,11 @@ def roofline(
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
+    for name, given in (("cards", cards), ("work", work), ("measured", measured or {})):
+        check_instance(name, given, Mapping, '{"name": (1e12, 1e9)}')
+    check_number("The number of cards", len(cards), 1, 4, whole=True)
+    for name, pair in (*cards.items(), *work.items(), *(measured or {}).items()):
+        check_pair(name, pair)
     figure, ax = plt.subplots(figsize=(7, 4.6), layout="constrained")
     x, styles = np.geomspace(1, 4000, 400), ["-", (0, (5, 2)), (0, (1, 1)), (0, (5, 2, 1, 2))]
     shades = ["neutral", "space", "time", "text"]

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ..checks import check_list, check_number, check_one_each
 from ..media import write_gif
 from .pictures import as_pixels
 
@@ -24,6 +25,8 @@ def image_slider(pictures: Sequence[Any], labels: Sequence[str], description: st
     """
     import ipywidgets
 
+    check_list("pictures", pictures)
+    check_one_each("labels", labels, len(pictures), "pictures")
     slider = ipywidgets.SelectionSlider(
         options=[(label, i) for i, label in enumerate(labels)],
         description=description,
@@ -66,10 +69,13 @@ def gif_bytes(frames: Any, milliseconds: int = 120, scale: int = 1, poster: int 
     """The bytes of :func:`animate`, to be written to a file."""
     from PIL import Image
 
+    for name, value in (("milliseconds", milliseconds), ("scale", scale), ("hold", hold)):
+        check_number(name, value, 1, whole=True)
     pictures = [_paletted(frame) for frame in _pictures(frames)]
     pictures = [p.resize((p.width * scale, p.height * scale), Image.Resampling.NEAREST) for p in pictures]
     times = [milliseconds] * (len(pictures) - 1) + [hold]
     if poster is not None:
+        check_number("poster", poster, -len(pictures), len(pictures) - 1, whole=True)
         pictures, times = [pictures[poster], *pictures], [hold, *times]
     buffer = io.BytesIO()
     write_gif(pictures, buffer, times)
@@ -80,7 +86,7 @@ def _pictures(frames: Any) -> list:
     """Figures or pixels as pictures of Pillow's, grey or RGB."""
     from PIL import Image
 
-    if isinstance(frames, list | tuple) and isinstance(frames[0], Figure):
+    if isinstance(frames, list | tuple) and frames and isinstance(frames[0], Figure):
         return [Image.open(io.BytesIO(_png(figure))).convert("RGB") for figure in frames]
     return [Image.fromarray(frame) for frame in as_pixels(frames)]
 

@@ -18,7 +18,18 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .. import media
-from ..checks import check_pixels
+from ..checks import (
+    check_at_most,
+    check_choice,
+    check_format,
+    check_list,
+    check_matrix,
+    check_number,
+    check_one_each,
+    check_picture_list,
+    check_pixels,
+    unfitting_source,
+)
 from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, Number, arrow, box, shown_once
 
 Point = tuple[Number, Number]
@@ -47,6 +58,7 @@ def as_pixels(pictures: Any) -> np.ndarray:
         ValueError: for pixels outside -1 ... 1.
     """
     values = as_array(pictures)
+    check_picture_list(values)
     if values.dtype == np.uint8:
         return values
     pixels = torch.from_numpy(values)
@@ -75,7 +87,11 @@ def tensor_row(tensors: Sequence[tuple[str, Any]], steps: Sequence[str] = (), co
     A box is as high as the tensor's height and as wide as its channels; shapes end in c, h, w. Both sides are
     logarithmic, since channels and pixels range over hundreds.
     """
+    check_list("tensors", tensors)
+    for pair in tensors:
+        check_one_each("A tensor", pair, 2, "places: label, tensor or shape")
     shapes = [tuple(getattr(tensor, "shape", tensor)) for _, tensor in tensors]
+    check_at_most("steps", steps, len(shapes) - 1, "arrows")
     figure, ax = plt.subplots(figsize=(7, 2.1))
     pitch = 2.2
     for i, ((label, _), shape) in enumerate(zip(tensors, shapes, strict=True)):
@@ -123,7 +139,14 @@ def heatmap(
         limit: the largest value of the scale; by default that of the maps.
         bar: what the scale shows; no scale is drawn if it is empty.
     """
-    maps = [as_array(values).astype(np.float64) for values in maps]
+    check_list("maps", maps)
+    check_format(numbers)
+    if limit is not None:
+        check_number("limit", limit, 0)
+    maps = [_matrix("maps", values) for values in maps]
+    check_number("columns", columns, 1, whole=True)
+    if titles:
+        check_one_each("titles", titles, len(maps), "maps")
     limit = limit if limit is not None else max(float(np.abs(values).max()) for values in maps) or 1.0
     columns = min(columns, len(maps))
     lines = -(-len(maps) // columns)
@@ -159,7 +182,10 @@ def labelled_heatmap(
     values: Any, rows: Sequence[str], columns: Sequence[str], numbers: str = ".2f", bar: str = ""
 ) -> Figure:
     """Draw one matrix as a table in colours: a name for each row and column, the value in each square."""
-    values = as_array(values).astype(np.float64)
+    values = _matrix("values", values)
+    check_format(numbers)
+    check_one_each("rows", rows, values.shape[0], "rows of the matrix")
+    check_one_each("columns", columns, values.shape[1], "columns of the matrix")
     limit = float(np.abs(values).max()) or 1.0
     size = (min(7, 2.2 + 0.85 * len(columns)), 0.8 + 0.5 * len(rows))
     figure, ax = plt.subplots(figsize=size, layout="constrained")
@@ -172,6 +198,12 @@ def labelled_heatmap(
     if bar:
         figure.colorbar(image, ax=ax, label=bar)
     return shown_once(figure)
+
+
+def _matrix(name: str, values: Any) -> np.ndarray:
+    values = as_array(values)
+    check_matrix(name, values)
+    return values.astype(np.float64)
 
 
 def _write(ax: Axes, values: np.ndarray, numbers: str, limit: Number) -> None:
@@ -208,6 +240,8 @@ def image_grid(
     if limits is not None:
         values = (2 * (values.astype(np.float64) - limits[0]) / (limits[1] - limits[0]) - 1).clip(-1, 1)
     pictures = as_pixels(values)
+    check_number("columns", columns, 1, whole=True)
+    check_at_most("titles", titles, len(pictures), "pictures")
     columns = min(columns, len(pictures))
     lines = -(-len(pictures) // columns)
     pitch = (size - bool(rows)) / columns * pictures.shape[1] / pictures.shape[2]
@@ -244,6 +278,12 @@ def picture_map(
     Raises:
         ValueError: for pixels outside -1 ... 1.
     """
+    check_list("decks", decks)
+    for deck in decks:
+        check_one_each("A deck", deck, 5, "places: x, y, pictures, above, below")
+    for one in arrows:
+        check_one_each("An arrow", one, 4, "places: start, end, label, colour")
+        check_choice("colour", one[3], COLOURS)
     piles = [as_pixels(pictures) for _, _, pictures, _, _ in decks]
     figure, ax = plt.subplots(figsize=size)
     ax.set_position((0, 0, 1, 1))
@@ -283,6 +323,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]):
         text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         return f"<{tag}>{escape(text)}</{tag}>"
 
+    check_list("header", header)
+    check_list("rows", rows)
+    for row in rows:
+        check_one_each("A row", row, len(header), "columns")
     lines = ["".join(cell("th", name) for name in header)]
     lines += [cell("th", first) + "".join(cell("td", value) for value in rest) for first, *rest in rows]
     head, *body = (f"<tr>{line}</tr>" for line in lines)
@@ -298,10 +342,17 @@ def source(*things: Any, docstrings: bool = True) -> None:
     """
     from IPython.display import Markdown, display
 
-    blocks = [textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in things]
+    blocks = [textwrap.dedent(_source_of(thing)).rstrip() for thing in things]
     if not docstrings:
         blocks = [_without_docstrings(block) for block in blocks]
     display(Markdown("```python\n" + "\n\n\n".join(blocks) + "\n```"))
+
+
+def _source_of(thing: Any) -> str:
+    try:
+        return inspect.getsource(thing)
+    except (TypeError, OSError):
+        raise unfitting_source(thing) from None
 
 
 def _without_docstrings(block: str) -> str:

@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
+from ..checks import check_instance, check_number
 from ..resnet import ResBlock
 from ..shapes import trace
 from .style import CARD, COLOURS, INK, MUTED, arrow, box, mix, shown_once
@@ -25,6 +26,9 @@ def resnet_map(block: ResBlock, frames: int = 16, height: int = 40, width: int =
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
+    check_instance("block", block, ResBlock, "ResBlock(64, 256)")
+    for name, size in (("frames", frames), ("height", height), ("width", width)):
+        check_number(name, size, 1, whole=True)
     shapes = _shapes(block, frames, height, width)
     film = block.scale_shift_norm
     into, out = shapes["norm_in"], shapes["conv_out"]

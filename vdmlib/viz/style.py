@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from ..checks import check_instance, check_number, unknown_colour
+
 Number = int | float  # a place or a size in a drawing
 
 COLOURS = {
@@ -48,8 +50,15 @@ def use_style() -> None:
     )  # fmt: skip
 
 
+def _check_colour(colour: Any) -> None:
+    if not colors.is_color_like(colour):
+        raise unknown_colour(colour)
+
+
 def mix(colour: str, strength: float) -> str:
     """A colour thinned with the colour of the card."""
+    _check_colour(colour)
+    check_number("strength", strength, 0, 1)
     full, card = np.array(colors.to_rgb(colour)), np.array(colors.to_rgb(CARD))
     red, green, blue = strength * full + (1 - strength) * card
     return colors.to_hex((red, green, blue))
@@ -59,17 +68,21 @@ def box(
     x: Number, y: Number, width: Number, height: Number, face: str, rounding: Number, **options: Any
 ) -> FancyBboxPatch:
     """A box with round corners, its lower left corner at (x, y), to be added to the axes."""
+    _check_colour(face)
     options = {"boxstyle": f"round,pad=0,rounding_size={rounding}", "lw": 0, "zorder": 3, **options}
     return FancyBboxPatch((x, y), width, height, facecolor=face, **options)
 
 
 def arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], colour: str, **options: Any) -> None:
     """Draw an arrow; ``options`` are matplotlib's."""
+    check_instance("ax", ax, Axes, "plt.gca()")
+    _check_colour(colour)
     options = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 2.0, "zorder": 2, **options}
     ax.add_patch(FancyArrowPatch(start, end, color=colour, shrinkA=0, shrinkB=0, **options))
 
 
 def shown_once(figure: Figure) -> Figure:
     """Close a figure: the cell that ends in it shows it, and matplotlib does not show it a second time."""
+    check_instance("figure", figure, Figure, "plt.figure()")
     plt.close(figure)
     return figure

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..attention import SpatialTransformer, TemporalTransformer, TransformerBlock
+from ..checks import check_choice, check_instances, check_one_each
 from .pictures import as_array
 from .style import CARD, COLOURS, FAINT, INK, MUTED, arrow, box, mix, shown_once
 
@@ -34,6 +35,9 @@ def transformer_map(
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
+    kinds = (SpatialTransformer, TemporalTransformer)
+    check_instances("transformers", transformers, kinds, "SpatialTransformer(64, 4, 16)")
+    check_one_each("titles", titles, len(transformers), "transformers")
     steps = [_steps(transformer, frames, height * width, text_tokens) for transformer in transformers]
     bottom = -_PITCH * (len(steps[0]) + 1)
     figure, ax = plt.subplots(figsize=(7, -bottom + 1.0))
@@ -125,6 +129,10 @@ def row_map(rows: Sequence[Any], titles: Sequence[str], colours: Sequence[str], 
         The matplotlib figure, which a cell shows that ends in it.
     """
     layouts = [as_array(numbers) for numbers in rows]
+    for name, given in (("titles", titles), ("colours", colours)):
+        check_one_each(name, given, len(layouts), "layouts")
+    for colour in colours:
+        check_choice("colour", colour, COLOURS)
     f, h, w = layouts[0].shape
     figure, axes = plt.subplots(len(layouts), 1, figsize=(7, (0.42 * h + 0.5) * len(layouts)), layout="constrained")
     for ax, numbers, title, colour in zip(np.atleast_1d(axes), layouts, titles, colours, strict=True):
