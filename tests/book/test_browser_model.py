@@ -220,7 +220,7 @@ def phone(browser, server):
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser_model")
 class TestOnAPhone:
-    """In order: the last two start the model."""
+    """In order: the last three start the model."""
 
     def test_the_world_is_the_librarys(self, phone):
         assert phone.ask("() => VOCABULARY") == list(data.VOCABULARY)
@@ -268,6 +268,12 @@ class TestOnAPhone:
         phone.tab.unroute("**/packed/t2v.safetensors.js")
         assert all("t2v.safetensors" in complaint or "ERR_FAILED" in complaint for complaint in phone.complaints)
         phone.complaints.clear()
+
+    def test_loading_can_be_stopped(self, phone):
+        make(phone, "t2v", "The model is there and is being started")
+        panel(phone, "t2v").locator("[name=stop]").click()
+        phone.tab.wait_for_function("() => !document.querySelector('.demo [name=make]').disabled")
+        assert panel(phone, "t2v").locator("[role=status]").inner_text() == "Stopped."
 
     def test_with_the_keyboard_alone_stopped_half_way(self, phone):
         box, keys = panel(phone, "i2v"), phone.tab.keyboard
