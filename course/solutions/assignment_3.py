@@ -81,7 +81,7 @@ def share_with_error(right):
 # Hand in, below: the function `make_clips`; a table of what you tried, each with its number and error; two paragraphs on what
 # helps, what fails, and what may be chance. The grade's number is measured with prompts and noise of another seed.
 # %%
-from vdmlib.course.assignment_3 import leaderboard
+from vdmlib.course.leaderboard import leaderboard
 
 
 def make_clips(pipeline, prompts, seed):

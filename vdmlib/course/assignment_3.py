@@ -1,63 +1,14 @@
-"""Assignment 3, train, judge, sample: its parts, their properties, and the leaderboard (chapters 1, 9, 10 and 11)."""
+"""Assignment 3, train, judge, sample: its parts and their properties (chapters 1, 9, 10 and 11)."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import check_number
-from ..small import Pipeline, load_classifier, load_pretrained
-from ..small.data import Prompt, all_prompts
-from ..small.judge import right_answers
 from .inputs import Inputs, same
+from .leaderboard import share_with_error
 from .parts import Assignment, Part, Properties
-
-PASSES = 16  # of a clip through the denoiser; guidance takes two in each step
-
-
-class Score(NamedTuple):
-    """The share of clips that show all that their captions say, its error, and how many clips were judged."""
-
-    share: float
-    error: float
-    clips: int
-
-
-def leaderboard(
-    make_clips: Callable[[Pipeline, Sequence[Prompt], int], Tensor], clips: int = 40, seed: int = 0
-) -> Score:
-    """Judge a way of sampling from the shipped text-to-video model, on combinations that it was not trained on.
-
-    Args:
-        make_clips: (pipeline, prompts, seed) → a clip for each prompt, in −1 … 1.
-        clips: how many prompts are drawn.
-        seed: of the prompts and of the noise. Students have 0; the grade is measured with another one.
-
-    Raises:
-        ValueError: more than :data:`PASSES` passes through the denoiser for a clip, or not a clip for each prompt.
-    """
-    check_number("clips", clips, 1, 1000, whole=True)
-    unseen, generator = all_prompts("unseen"), torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(unseen), (clips,), generator=generator).tolist()
-    prompts, pipeline, passes = [unseen[number] for number in drawn], load_pretrained("t2v"), []
-    hook = pipeline.video_model.unet.register_forward_hook(lambda net, given, out: passes.append(len(out)))
-    try:
-        video = make_clips(pipeline, prompts, seed)
-    finally:
-        hook.remove()
-    if len(video) != clips:
-        raise ValueError(f"{len(video)} clips came for {clips} prompts: make one for each, in their order.")
-    if sum(passes) > PASSES * clips:
-        raise ValueError(f"{sum(passes) / clips:.0f} passes for a clip, but {PASSES} are allowed: take fewer steps.")
-    right = torch.stack(list(right_answers(load_classifier(), video, prompts).values())).all(dim=0)
-    return Score(*_share_with_error(right), clips)
-
-
-def _share_with_error(right: Tensor) -> tuple[float, float]:
-    share, n = float(right.double().mean()), right.numel()
-    return share, 3 / n if share in (0.0, 1.0) else math.sqrt(share * (1 - share) / n)
 
 
 def _add_noise(answer: Any, seed: int) -> Properties:
@@ -187,7 +138,7 @@ def _share(answer: Any, seed: int) -> Properties:
 
     return {
         "the share of the clips that are right": lambda: math.isclose(float(answer(right)[0]), 0.7, abs_tol=1e-6),
-        "its error is that of a share": lambda: near(answer(right), _share_with_error(right)),
+        "its error is that of a share": lambda: near(answer(right), share_with_error(right)),
         "four times the clips, half the error": fewer,
         "all right is not certain: 3 / n": lambda: near(answer(torch.ones(n) > 0), (1.0, 3 / n)),
         "all wrong is not, either": lambda: near(answer(torch.zeros(n) > 0), (0.0, 3 / n)),
