@@ -20,7 +20,7 @@ SOURCES := _config.yml _toc.yml tools/book/book_extension.py $(LIBRARY) \
 PAGE = file://$(abspath $(SITE))/index.html
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint unit notebook-outputs browser test-colab processors lowest notebooks course lock clean
+.PHONY: help setup book serve pdf test lint unit notebook-outputs browser test-colab processors lowest notebooks course lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -33,6 +33,9 @@ book: $(BOOK)  ## build the book and print the page to open
 serve: $(BOOK)  ## build the book and serve it on http://localhost:8000
 	@echo "The book is at http://localhost:8000 (Ctrl-C ends)"
 	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory $(SITE)
+
+pdf: $(BOOK)  ## print the book to one PDF (needs Chromium)
+	$(BIN)/python tools/book/pdf.py
 
 test: lint unit $(BOOK) notebook-outputs browser test-colab  ## run everything that CI runs
 

@@ -1,0 +1,61 @@
+"""The book on paper: nothing is cut, nothing is missing, and every sheet has its number."""
+
+import os
+import re
+from pathlib import Path
+
+import pdf
+import pytest
+
+SITE = Path(os.environ.get("BOOK_SITE", pdf.SITE))
+
+
+def test_the_file_has_every_page_of_the_book():
+    assert pdf.pages()[:2] == ["book/intro", "book/01_latent_diffusion"]
+    assert all(list(pdf.ROOT.glob(f"{page}.*")) for page in pdf.pages())
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """A chapter with a slider and animations, and a short page, in one file."""
+    if pdf.CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not installed; .ci/run installs what is needed", pytrace=False)
+        pytest.skip("Chromium is not installed, so no page was printed")
+    from pypdf import PdfReader
+
+    target = tmp_path_factory.mktemp("pdf") / "book.pdf"
+    count, wide = pdf.make(["book/01_latent_diffusion", "book/notation"], target, SITE)
+    reader = PdfReader(target)
+    assert len(reader.pages) == count > 10
+    return reader, [re.sub(r"\s+", " ", page.extract_text()) for page in reader.pages], wide
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("pdf")
+def test_a_printed_page_is_whole(printed):
+    reader, texts, wide = printed
+    assert wide == []
+    starts = {entry.title: reader.get_destination_page_number(entry) for entry in top(reader)}
+    assert list(starts) == ["Latent diffusion", "Notation"]
+    assert "A video model in three parts" in texts[0]
+    chapter = " ".join(texts[: starts["Notation"]])
+    for part in ("Check yourself", "Further reading", "Solution to Exercise 4"):
+        assert part in chapter
+    assert "Letters are few and ideas are many" in texts[starts["Notation"]]
+    assert "a normally distributed number is smaller" in texts[-1]
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("pdf")
+def test_sheets_are_numbered_and_links_lead_on(printed):
+    reader, texts, _ = printed
+    assert all(re.search(rf"\b{number}\s*$", text) for number, text in enumerate(texts, 1))
+    notes = [note.get_object() for page in reader.pages for note in page.get("/Annots", [])]
+    assert any("/Dest" in note for note in notes)
+    assert not any("file:" in str(note.get("/A", "")) for note in notes)
+
+
+def top(reader) -> list:
+    """The bookmarks of the chapters."""
+    return [entry for entry in reader.outline if not isinstance(entry, list)]
