@@ -1,17 +1,21 @@
-"""Every command that README and book print under an install line works with what that line installs."""
+"""Every command that README and book print works with what the install line above it installs."""
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
+import nbformat
 import plain_environment
 import pytest
+from execute_notebooks import notebooks
 from PIL import Image
 
 ROOT = plain_environment.ROOT
-INSTALL = re.compile(r'pip install "vdmlib(?:\[(?P<extras>[\w,]+)\])? @ ')
+# On a line of its own, or in the first cell of a chapter.
+INSTALL = re.compile(r'(?:pip install|source =) "vdmlib(?:\[(?P<extras>[\w,]+)\])? @ ')
 
 
 def printed_commands(text: str) -> list[tuple[tuple[str, ...], str]]:
@@ -25,7 +29,15 @@ def printed_commands(text: str) -> list[tuple[tuple[str, ...], str]]:
     return found
 
 
-COMMANDS = printed_commands((ROOT / "README.md").read_text())
+def pages() -> list[str]:
+    """README, chapters and the page for teachers; there the install line stands at the end, for students."""
+    chapters = ["\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells) for path in notebooks()]
+    teaching = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    [install] = [line for line in teaching.splitlines() if INSTALL.search(line)]
+    return [(ROOT / "README.md").read_text(encoding="utf-8"), *chapters, f"{install}\n{teaching}"]
+
+
+COMMANDS = [command for page in pages() for command in printed_commands(page)]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,8 @@ def run(python: Path, command: str, folder: Path) -> subprocess.CompletedProcess
 
 
 def test_every_command_stands_under_an_install_line():
-    assert len(COMMANDS) >= 4 and all(extras is not None for extras, _ in COMMANDS)
+    assert len(COMMANDS) >= 10 and all(extras is not None for extras, _ in COMMANDS)
+    assert {command.split()[0] for _, command in COMMANDS} == {"vdmlib.sample", "vdmlib.train", "vdmlib.grade"}
 
 
 def test_nothing_but_what_is_declared_is_there(python, tmp_path):
@@ -68,6 +81,7 @@ def test_nothing_but_what_is_declared_is_there(python, tmp_path):
 @pytest.mark.parametrize("extras, command", COMMANDS)
 def test_a_printed_command_works_with_what_its_install_line_brings(extras, command, python, tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "horse.png")
+    shutil.copytree(ROOT / "course" / "assignments" / "1", tmp_path / "SUBMISSIONS" / "a_student")
     training = command.startswith("vdmlib.train")
     done = run(python(extras), command.split("#")[0] + (" --stop-after 3" if training else ""), tmp_path)
     if "--checkpoint" in command:  # Everything is there but the checkpoint, and that is what it says.
@@ -76,7 +90,10 @@ def test_a_printed_command_works_with_what_its_install_line_brings(extras, comma
     else:
         assert done.returncode == 0, done.stderr
         made = [file.name for file in tmp_path.rglob("*")]
-        assert "checkpoint.pt" in made if training else "video.gif" in made
+        kind = command.split()[0]
+        assert {"vdmlib.train": "checkpoint.pt", "vdmlib.sample": "video.gif", "vdmlib.grade": "grades.csv"}[
+            kind
+        ] in made
 
 
 @pytest.mark.parametrize(
