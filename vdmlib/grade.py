@@ -15,6 +15,7 @@ code: who reads Python's own frames or memory can still deceive them, and "look 
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -27,7 +28,7 @@ from queue import Queue
 import torch
 
 from .checks import check_number
-from .course import feedback, submissions
+from .course import feedback, gradescope, submissions
 from .course.feedback import Grade
 from .course.parts import LEARNER, Assignment
 from .course.runner import Runner, find_assignment
@@ -172,6 +173,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=default.seed, help="of the inputs; keep it to yourself")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="limit of each cell and test")
     parser.add_argument("--megabytes", type=int, default=default.megabytes, help="limit of each submission's memory")
+    parser.add_argument("--gradescope", metavar="ZIP", help="grade nothing: write the zip for Gradescope's autograder")
+    parser.add_argument("--results", metavar="FILE", help="write results.json, as Gradescope reads it, too")
     parser.add_argument("--jobs", type=int, default=default.jobs, help="submissions graded at the same time")
     return parser
 
@@ -180,12 +183,21 @@ def main(arguments: list[str] | None = None):
     """Entry point; ``--help`` tells the options."""
     options = parser().parse_args(arguments)
     try:
-        if not hasattr(__import__("os"), "fork"):
+        if not hasattr(os, "fork"):
             raise OSError("Submissions are run in forked processes, which Windows has not: use Linux, macOS or WSL.")
+        names = ("assignment", "seed", "seconds", "megabytes", "jobs")
+        settings = Settings(**{name: getattr(options, name) for name in names})
+        if options.gradescope:
+            find_assignment(settings.assignment)
+            words = [f"--{name} {getattr(settings, name)}" for name in names[:-1]]
+            gradescope.write_zip(Path(options.gradescope), words)
+            print(f"wrote {options.gradescope}")
+            return
         if options.submissions is None:
             raise ValueError("SUBMISSIONS is missing: pass the folder of the submissions.")
-        names = ("assignment", "seed", "seconds", "megabytes", "jobs")
-        grade(options.submissions, options.out, Settings(**{name: getattr(options, name) for name in names}))
+        grades = grade(options.submissions, options.out, settings)
+        if options.results:
+            gradescope.write_results(Path(options.results), grades, find_assignment(settings.assignment))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

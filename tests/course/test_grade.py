@@ -247,6 +247,34 @@ def test_the_second_run_grades_what_is_new_or_changed(graded):
     assert after["stub"]["points"] == after["new"]["points"] == "9" and after["renamed"] == rows["renamed"]
 
 
+def test_the_zip_for_gradescope_grades_in_its_layout(tmp_path):
+    """As its documentation has it: /autograder with source, submission, results, and run_autograder beside them."""
+    archive = tmp_path / "autograder.zip"
+    words = [sys.executable, "-m", "vdmlib.grade", "--assignment", "small_assignment", "--gradescope", str(archive)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("source", "submission", "results", "environment/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    with zipfile.ZipFile(archive) as file:
+        assert {"setup.sh", "run_autograder", "pyproject.toml", "vdmlib/grade.py"} <= set(file.namelist())
+        assert file.getinfo("run_autograder").external_attr >> 16 & 0o111
+        file.extractall(tmp_path / "source")
+    assert subprocess.run(["bash", "-n", tmp_path / "source" / "setup.sh"], check=False).returncode == 0
+    (tmp_path / "run_autograder").write_bytes((tmp_path / "source" / "run_autograder").read_bytes())
+    (tmp_path / "submission" / "mine.ipynb").write_text(notebook([DOUBLE, WRONG, SHIFT]))
+    (tmp_path / "environment" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "environment" / "bin" / "python").chmod(0o755)
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "source"), str(ROOT / "tests" / "helpers")])
+    done = subprocess.run(["bash", tmp_path / "run_autograder"], capture_output=True, text=True, env=environment)
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert found["score"] == 6 and [test["score"] for test in found["tests"]] == [4, 0, 2], done.stderr
+    assert [test["max_score"] for test in found["tests"]] == [4, 3, 2] and "lambda" not in json.dumps(found)
+    allowed = {"score", "max_score", "status", "name", "name_format", "number", "output", "output_format", "tags"}
+    assert all(set(test) <= allowed and test["status"] in ("passed", "failed") for test in found["tests"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -100,9 +100,10 @@ def _is_watched(name: str) -> bool:
 def _callables(owner: Any) -> dict[str, Any]:
     """What can be called, or is a module, a property or a static method, by name."""
     kinds = (types.ModuleType, property, staticmethod, classmethod)
+    by_torch = str(getattr(owner, "__module__", "")).startswith("torch.optim")  # it wraps step of what is made first
     skipped = ("__dict__", "__weakref__", "__annotate__", "__annotations_cache__", "_")
     return {
         name: value
         for name, value in list(vars(owner).items())
-        if name not in skipped and (callable(value) or isinstance(value, kinds))
+        if name not in skipped and not (by_torch and name == "step") and (callable(value) or isinstance(value, kinds))
     }

@@ -219,9 +219,18 @@ def end(child: int, numbers: int):
     os.waitpid(child, 0)
 
 
+def warm_up():
+    """Let PyTorch do what it does late: the first optimizer replaces functions of PyTorch's own."""
+    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+        weight = torch.zeros(1, requires_grad=True)
+        weight.grad = torch.zeros(1)  # no backward pass: its threads would not come through a fork
+        kind([weight], lr=0.1).step()
+
+
 def main():
     """Serve jobs from standard input until it ends."""
     torch.set_num_threads(1)
+    warm_up()
     assignment = find_assignment(sys.argv[1])
     for line in sys.stdin.buffer:
         message = json.loads(line)
