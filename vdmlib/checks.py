@@ -30,11 +30,14 @@ def check_number(
     raise ValueError(f"{name} is {shown(value)}: use {' '.join([kind, *bounds])}.")
 
 
+_LARGEST = sys.float_info.max  # here, since the compiler of PyTorch 2.6 cannot look it up
+
+
 def _is_number(value: Any, whole: bool = False) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
     # Not converted: a whole number may be larger than any float. That every Real has an order, its annotation hides.
-    return whole or abs(value) <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
+    return whole or abs(value) <= _LARGEST  # pyright: ignore[reportOperatorIssue]
 
 
 def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> None:

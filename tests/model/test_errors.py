@@ -376,7 +376,7 @@ def test_half_precision_data_are_welcome_under_autocast():
         lambda: vdmlib.ResBlock(32, 8)(torch.zeros(1, 2, 32, 4, 4), torch.zeros(1, 3, 8)),
         lambda: vdmlib.SpatialTransformer(32, 1, 8)(torch.zeros(1, 2, 32, 4, 4).long()),
         lambda: vdmlib.NoiseSchedule.linear().add_noise(torch.zeros(2, 3), torch.zeros(2, 4), torch.tensor([1, 2])),
-        lambda: vdmlib.UNet3DConfig(model_channels="320"),
+        lambda: vdmlib.sampling.DDIMStep("999", 0.1, 0.2, 0.0, 1.0, 1.0),
     ],
 )
 def test_shapes_are_checked_in_the_other_tests(wrong):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given
@@ -96,7 +97,9 @@ def test_every_mode_is_read_as_it_looks_in_every_form(mode, tmp_path):
     if expected is None:
         seen = picture.convert("RGBA").convert("RGB") if "transparency" in picture.info else picture.convert("RGB")
         expected = torch.as_tensor(np.array(seen)).permute(2, 0, 1) / 127.5 - 1
-    given = forms(picture, tmp_path / f"picture.{suffix}") | {"made": picture}
+    given = {"made": picture}
+    if mode != "YCbCr" or int(PIL.__version__.split(".")[0]) >= 13:  # Older Pillows leave out the end of such a file.
+        given |= forms(picture, tmp_path / f"picture.{suffix}")
     if array is not None:
         given["array"] = array
     for form, image in given.items():
