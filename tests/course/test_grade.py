@@ -66,11 +66,9 @@ ATTACKS = {
     ),
     "raises-what-passes": "def half(n):\n    raise SystemExit(0)",
     "kills": (
-        "import os, signal\nfor number in {os.getppid(), *range(2, 400)} - {os.getpid(), 0, 1}:\n    try:\n"
-        "        os.kill(number, signal.SIGTERM)\n    except OSError:\n        pass"
-    )
-    if os.path.exists("/proc/self/ns/pid")
-    else "",
+        "import os, signal\nfor number in {os.getppid()} - {0, 1}:  # nobody else: where it is let, the tests would end\n"
+        "    try:\n        os.kill(number, signal.SIGTERM)\n    except OSError:\n        pass"
+    ),
     "writes-elsewhere": (
         "import os\nfrom pathlib import Path\nfor path in ({folder!r}, {out!r}, {library!r}):\n"
         "    for file in [Path(path) / 'left-behind.txt', Path(path) / 'right-0.ipynb']:\n        try:\n"
@@ -89,6 +87,7 @@ ODD_FULL = (
     "wrong-kernel",
     "with-magics",
     "with-errors",
+    "with-leaderboard",
     "loops",
     "eats-memory",
 )
@@ -120,6 +119,7 @@ def hand_in(folder: Path, out: Path):
     write("wrong-kernel", *GOOD, kernelspec={"name": "julia-1.9", "language": "julia", "display_name": "J"})
     write("with-magics", "%pip install x\n!ls\nif True:\n    %matplotlib inline", "%%bash\nls", *GOOD)
     write("with-errors", "1 / 0", "def broken(:", "raise SystemExit", *GOOD, "undefined")
+    write("with-leaderboard", "from vdmlib.course.leaderboard import leaderboard\nleaderboard(None, clips=4)", *GOOD)
     write("loops", "while True:\n    pass", *GOOD)
     write("eats-memory", "hog = [bytearray(2**30) for _ in range(20)]", *GOOD)
     write("loops-in-a-part", DOUBLE, "def half(n):\n    while n:\n        pass\n    return 0", SHIFT)
@@ -180,6 +180,10 @@ def test_all_are_graded_in_one_run(graded):
 @pytest.mark.parametrize("name", ["right-0", "right-1", "right-2", "deleted-and-changed", *ODD_FULL])
 def test_a_right_answer_gets_all_points_in_whatever_file_it_comes(graded, name):
     assert float(graded[2][name]["points"]) == FULL, page(graded, name)
+
+
+def test_the_leaderboard_is_left_to_a_person(graded):
+    assert graded[2]["with-leaderboard"]["notes"] == ""
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -161,6 +161,7 @@ def run_once(job: Job, files: Mapping[str, bytes], assignment: Assignment, folde
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
@@ -229,6 +230,7 @@ def warm_up():
 
 def main():
     """Serve jobs from standard input until it ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a submission may send it, where the system lets it see this process
     torch.set_num_threads(1)
     warm_up()
     assignment = find_assignment(sys.argv[1])

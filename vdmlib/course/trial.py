@@ -128,14 +128,15 @@ class Trial:
 
 
 def _put_checks_away() -> Guard:
-    """What a student's code imports as the checks is an empty room, where trying a part does nothing."""
-    room = types.ModuleType("vdmlib.course")
-    room.__dict__.update(try_part=_nothing, ASSIGNMENTS=(), __path__=[])
+    """What a student's code imports as the checks is an empty room, where nothing is tried or judged."""
+    room, board = types.ModuleType("vdmlib.course"), types.ModuleType("vdmlib.course.leaderboard")
+    room.__dict__.update(try_part=_nothing, ASSIGNMENTS=(), leaderboard=board, __path__=[])
+    board.__dict__.update(leaderboard=_nothing)
     vdmlib.course = room  # pyright: ignore[reportAttributeAccessIssue] an import has put it there
     guard = Guard()
     for name in [name for name in sys.modules if name.startswith("vdmlib.course")]:
         del sys.modules[name]
-    sys.modules["vdmlib.course"] = room
+    sys.modules |= {room.__name__: room, board.__name__: board}
     return guard
 
 
