@@ -66,7 +66,7 @@ ATTACKS = {
     ),
     "raises-what-passes": "def half(n):\n    raise SystemExit(0)",
     "kills": (
-        "import os, signal\nfor number in {os.getppid()} - {0, 1}:  # nobody else: where it is let, the tests would end\n"
+        "import os, signal\nfor number in {os.getppid()} - {0, 1}:  # more would end the tests\n"
         "    try:\n        os.kill(number, signal.SIGTERM)\n    except OSError:\n        pass"
     ),
     "writes-elsewhere": (
