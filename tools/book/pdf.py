@@ -166,8 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", help="such as book/notation; all, if none is named")
     parser.add_argument("--out", type=Path, default=PDF, help="the file to write")
+    parser.add_argument("--site", type=Path, default=SITE, help="the folder of the built book")
     arguments = parser.parse_args()
-    count, wide = make(arguments.pages or pages(), arguments.out)
+    count, wide = make(arguments.pages or pages(), arguments.out, arguments.site)
     print(f"{arguments.out}: {count} pages, {arguments.out.stat().st_size / 1e6:.1f} MB")
     for line in wide:
         print(f"too wide for the paper: {line}", file=sys.stderr)
