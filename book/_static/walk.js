@@ -13,6 +13,8 @@ const times = (n, power) => `${n}\u00a0·\u00a010${power}`;
 const inBillions = (n) => times(n < 5e8 ? (n / 1e9).toFixed(2) : Math.round(n / 1e9).toLocaleString("en"), "⁹");
 const inPercent = (part, all) => (part / all < 0.0005 ? "under 0.1\u00a0%" : `${((100 * part) / all).toFixed(1)}\u00a0%`);
 const shape = (numbers) => numbers.join("\u00a0×\u00a0");
+// As tools/book/walk.py writes it.
+const anchor = (name) => `#${name.replace(/[ _]/g, "-")}`;
 const title = (name) => (name === "init_attention" ? "Initial attention" : name[0].toUpperCase() + name.slice(1));
 
 class Walk {
@@ -27,13 +29,36 @@ class Walk {
     root.querySelector(".walk-networks").addEventListener("change", (event) => this.showNetwork(event.target.value));
     this.map.addEventListener("click", (event) => {
       const button = event.target.closest("[role=radio]");
-      if (button) this.choose(button.dataset.name);
+      if (button) this.visit(button.dataset.name);
     });
     this.map.addEventListener("keydown", (event) => this.onKey(event));
     root.querySelector(".walk-live").hidden = false;
     this.chosen = this.data.chosen;
     // A browser may come back to a page with another button pressed.
     this.showNetwork(root.querySelector(".walk-networks input:checked").value);
+    // Without scripts they let an address lead to the map. With them a choice must not move the page.
+    for (const place of root.querySelectorAll(".walk-place")) place.remove();
+    addEventListener("hashchange", () => this.named() !== this.chosen && this.follow());
+    if (location.hash) this.follow();
+  }
+
+  // The address of a block -------------------------------------------------------------------------------
+
+  // The arrow keys leave no trace in the history: back would take too many steps.
+  visit(name, leaveNoTrace = false) {
+    this.choose(name);
+    if (leaveNoTrace) location.replace(anchor(name));
+    else location.hash = anchor(name);
+  }
+
+  named() {
+    return location.hash ? [...this.blocks.keys()].find((name) => anchor(name) === location.hash) : this.data.chosen;
+  }
+
+  follow() {
+    if (!this.named()) return;
+    this.choose(this.named());
+    this.card.scrollIntoView({ block: "nearest" });
   }
 
   // The network ------------------------------------------------------------------------------------------
@@ -129,7 +154,7 @@ class Walk {
       const button = element("button", { type: "button" }, text);
       button.addEventListener("click", () => {
         const names = [...this.blocks.keys()];
-        this.choose(names[(names.indexOf(this.chosen) + way + names.length) % names.length]);
+        this.visit(names[(names.indexOf(this.chosen) + way + names.length) % names.length]);
       });
       steps.append(button);
     }
@@ -218,7 +243,7 @@ class Walk {
     event.preventDefault();
     const name = target();
     if (!name) return;
-    this.choose(name);
+    this.visit(name, true);
     this.buttons.get(name).focus();
   }
 }

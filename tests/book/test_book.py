@@ -287,11 +287,33 @@ def test_the_map_can_be_walked_with_the_keyboard(tab_with_map):
         assert tab.evaluate("() => document.activeElement.getAttribute('aria-label')").startswith(name)
 
 
+def test_a_block_of_the_map_has_an_address(browser):
+    """It opens the block, back and forward follow the choices, and a choice does not move the page."""
+    there = (SITE / "book/map.html").as_uri()
+    opened = open_page(browser, f"{there}#init-attention", ("file:", "data:"), PHONE)
+    tab = opened.tab
+    assert shown(tab) == "Initial attention"
+    tab.wait_for_function("() => document.querySelector('.walk-card').getBoundingClientRect().top < innerHeight")
+    before = tab.evaluate("() => scrollY")
+    for name in ("Encoder 6", "Middle"):
+        tab.get_by_role("radio", name=name).evaluate("(button) => button.click()")
+        assert shown(tab) == name and tab.evaluate("() => scrollY") == before
+    tab.get_by_role("radio", name="Middle").press("ArrowLeft")
+    assert tab.url == f"{there}#encoder-11"
+    for step, name in [("back", "Encoder 6"), ("back", "Initial attention"), ("forward", "Encoder 6")]:
+        tab.evaluate(f"() => history.{step}()")
+        tab.wait_for_function("(name) => document.querySelector('.walk-card h3').textContent === name", arg=name)
+    tab.goto(f"{there}#things-to-find-out")
+    assert shown(tab) == "Encoder 6"
+    assert opened.requests == [] and opened.complaints == []
+    tab.context.close()
+
+
 def test_the_map_shows_every_network_and_what_differs(tab_with_map):
     tab = tab_with_map
     tab.locator(".walk-networks input:checked").focus()
     lit = {"VideoCrafter2": 0}
-    for _ in range(4):
+    for _ in range(5):
         tab.keyboard.press("ArrowRight")
         name = tab.locator(".walk-about strong").inner_text()
         lit[name] = tab.locator(".walk-map.compared .walk-cell.lit").count()
@@ -301,7 +323,7 @@ def test_the_map_shows_every_network_and_what_differs(tab_with_map):
         found = tab.evaluate("async () => (await axe.run('.walk', { preload: false })).violations")
         assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
     # 16 spatial transformers; one convolution more; 22 ResNet blocks and 17 temporal transformers; all.
-    assert list(lit.values()) == [0, 16, 39, 17, lit["a small one"]] and lit["a small one"] > 60
+    assert list(lit.values()) == [0, 16, 39, 39, 17, lit["a small one"]] and lit["a small one"] > 60
     tab.keyboard.press("ArrowRight")
     assert tab.locator(".walk-map.compared").count() == 0
 

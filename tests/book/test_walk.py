@@ -93,6 +93,7 @@ def test_what_differs_from_videocrafter2_is_lit(networks):
     temporal = lit(networks["videocrafter1_t2v_512"])
     counts = {kind: temporal.count(kind) for kind in set(temporal)}
     assert counts == {"embedding": 1, "resnet": 22, "time": 22, "temporal": 17}
+    assert lit(networks["videocrafter1_t2v_1024"]) == [kind for kind in temporal if kind != "embedding"]
     assert len(lit(networks["small"])) == sum(len(block["layers"]) for block in networks["small"]["blocks"])
     for name in NAMES[1:]:
         assert networks[name]["differences"]

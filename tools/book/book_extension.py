@@ -4,7 +4,6 @@ Each entry of `CORRECTIONS` is one fault of a page as Jupyter Book writes it; te
 come back if an entry is taken away.
 """
 
-import ast
 import base64
 import functools
 import gzip
@@ -130,15 +129,19 @@ def add_demo(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Complete the reference page: a section for every module of the library, in the order of the chapters."""
+    """Complete the reference page: every module of the library, in the order and the sections of vdmlib/README.md."""
     if docname != "book/api":
         return
-    for module in sorted(LIBRARY.glob("**/*.py"), key=_first_chapter):
-        name = ".".join(module.relative_to(LIBRARY.parent).with_suffix("").parts)
-        if not module.stem.startswith("_") or name == "vdmlib.viz.__init__":
-            name = name.removesuffix(".__init__")
-            options = "".join(f"\n   :{option}:" for option in ("members", "undoc-members", "ignore-module-all"))
-            source[0] += f"\n\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}{options}\n```\n"
+    options = "".join(f"\n   :{option}:" for option in ("members", "undoc-members", "ignore-module-all"))
+    for line in (LIBRARY / "README.md").read_text(encoding="utf-8").splitlines():
+        module = re.match(r"- \[`([\w.]+)`\]", line)
+        if line.startswith("## "):
+            source[0] += f"\n\n{line}\n"
+        if "`viz`" in line:  # What all drawings have in common.
+            source[0] += "\n```{eval-rst}\n.. automodule:: vdmlib.viz\n```\n"
+        elif module:
+            name = f"vdmlib.{module[1]}"
+            source[0] += f"\n\n### `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}{options}\n```\n"
 
 
 def fill_appendices(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -154,18 +157,20 @@ def fill_appendices(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = walk.fill(source[0])
 
 
+def name_places_on_the_map(app: Sphinx, doctree: nodes.document) -> None:
+    """Let pages link to a block of the map as to a heading: `[decoder 5](map.md#decoder-5)`."""
+    if app.env.docname in WITH_MAP:
+        headings = app.env.metadata[app.env.docname]["myst_slugs"]
+        for raw in doctree.findall(nodes.raw):
+            for place in re.findall(r'class="walk-place" id="([^"]+)"', raw.astext()):
+                headings[place] = (raw.line, place, place)
+
+
 def add_map_files(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
     """The map's script and its styles, on its pages only."""
     if pagename in WITH_MAP:
         app.add_js_file("walk.js", loading_method="defer")
         app.add_css_file("walk.css")
-
-
-def _first_chapter(module: Path) -> tuple[int, str]:
-    """A module's docstring names its chapters in its first line, as in "(chapters 6 and 7)"."""
-    line = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))).splitlines()[0]
-    chapters = re.search(r"\(chapters? (\d+)", line)
-    return int(chapters[1]) if chapters else 99, module.stem
 
 
 def skip_values(app: Sphinx, what: str, name: str, member, skip: bool, options) -> bool | None:
@@ -196,6 +201,7 @@ def setup(app: Sphinx) -> dict:
     app.add_post_transform(DescribeWidgets)
     app.connect("source-read", list_modules)
     app.connect("source-read", fill_appendices)
+    app.connect("doctree-read", name_places_on_the_map)
     app.connect("autodoc-skip-member", skip_values)
     app.connect("missing-reference", find_in_library)
     # Napoleon reads "Whether it is so: a tenth are." in the docstring of a property as a type and its description.

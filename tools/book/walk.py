@@ -30,7 +30,8 @@ FRAMES, HEIGHT, WIDTH = 16, 40, 64
 NETWORKS = {  # Each constructor of `UNet3DConfig`, its name on the button, and what it is.
     "videocrafter2": ("VideoCrafter2", "text to video"),
     "videocrafter1_i2v": ("VideoCrafter1 I2V", "image to video"),
-    "videocrafter1_t2v_512": ("VideoCrafter1 T2V", "text to video, 320 × 512"),
+    "videocrafter1_t2v_512": ("VideoCrafter1 T2V 512", "text to video, 320 × 512"),
+    "videocrafter1_t2v_1024": ("VideoCrafter1 T2V 1024", "text to video, 576 × 1024"),
     "dynamicrafter_512": ("DynamiCrafter", "image to video, 320 × 512"),
     "small": ("a small one", "VideoCrafter2's arrangement, a fifth as wide"),
 }
@@ -420,7 +421,8 @@ def page_part() -> str:
     plain = content["networks"]["videocrafter2"]
     # A "</script>" inside would end the element.
     numbers = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
-    return f"""<div class="walk">
+    places = "".join(f'<span class="walk-place" id="{anchor(block["name"])}"></span>' for block in plain["blocks"])
+    return f"""<div class="walk">{places}
 <div class="walk-live" hidden>
 <fieldset class="walk-networks"><legend>Network</legend>{buttons}</fieldset>
 <div class="walk-about" aria-live="polite"></div>
@@ -439,6 +441,11 @@ def page_part() -> str:
 </details>
 <script type="application/json" class="walk-data">{numbers}</script>
 </div>"""
+
+
+def anchor(block: str) -> str:
+    """The address of a block on the map's pages, as in ``map.html#decoder-5``."""
+    return re.sub("[ _]", "-", block)
 
 
 def fill(page: str) -> str:
