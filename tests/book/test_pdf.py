@@ -17,6 +17,11 @@ def test_the_file_has_every_page_of_the_book():
     assert all(list(pdf.ROOT.glob(f"{page}.*")) for page in pdf.pages())
 
 
+def test_the_front_page_offers_the_file():
+    assert pdf.public_address() + pdf.PDF.name in (pdf.ROOT / "book/intro.md").read_text(encoding="utf-8")
+    assert pdf.PDF.parent == pdf.SITE  # what is published
+
+
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
     """A chapter with a slider and animations, and a short page, in one file."""

@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build/html"
-PDF = ROOT / "_build/3d-unets-in-video-diffusion.pdf"
+PDF = SITE / "3d-unets-in-video-diffusion.pdf"  # Beside the pages, so that it is published with them.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SCALE = 0.84  # of the size on a screen
