@@ -424,7 +424,7 @@ class TestOnAPhone:
 
     def test_the_page_takes_no_more_than_four_times_as_long_as_pytorch(self, phone, browser, one_thread):
         """Two times was the aim. It depends on the processor: WebAssembly computes with vectors of 128 bits, PyTorch
-        with 512 where there are such, as on the machine where 2.4 to 2.8 was measured.
+        with 512 where there are such, as on the machine where 1.9 to 2.8 was measured.
 
         Both do the same: each step's guess is decoded and judged. Processor time, for a busy machine stretches the
         clock; the best of three, in turn, after a first clip, in which the browser compiles.

@@ -115,9 +115,9 @@ def pack_model(app: Sphinx, error: Exception | None) -> None:
     for name, content in packed_files().items():
         packed = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
         (folder / f"{name}.js").write_text(f"packed[{json.dumps(name)}]={json.dumps(packed)};\n", encoding="utf-8")
-    for name in ("demo/graphs", "vendor/onnxruntime"):  # They are packed now.
+    for name in ("demo/graphs", "demo/examples", "vendor/onnxruntime"):  # They are packed now, or in the page.
         for path in Path(app.outdir, "_static", name).glob("*"):
-            if path.suffix in (".onnx", ".wasm", ".mjs"):
+            if path.suffix in (".onnx", ".wasm", ".mjs", ".webp", ".png", ".json"):
                 path.unlink()
 
 
