@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "vdmlib"
 STATIC = ROOT / "book/_static"
 BROWSER_PAGE = "book/in_your_browser"
+WORLD_PAGE = "book/what_moves"
 WITH_MAP = ("book/intro", "book/map")
 
 CORRECTIONS = [
@@ -122,10 +123,14 @@ def pack_model(app: Sphinx, error: Exception | None) -> None:
 
 
 def add_demo(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """The scripts of the page on which the model runs, on that page alone."""
+    """The scripts of the pages on which the model runs, or has run, on these pages alone."""
     if pagename == BROWSER_PAGE:
         app.add_css_file("demo/demo.css")
         app.add_js_file("demo/demo.js", loading_method="defer")
+    elif pagename == WORLD_PAGE:
+        app.add_css_file("world/world.css")
+        app.add_js_file("world/clips.js", loading_method="defer")
+        app.add_js_file("world/world.js", loading_method="defer")
 
 
 def put_stored_clips(app: Sphinx, docname: str, source: list[str]) -> None:
