@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import make_world
@@ -49,7 +50,7 @@ def pictures(clip: dict[str, Any]) -> torch.Tensor:
 def test_every_clip_that_can_be_chosen_is_there_and_the_file_is_small():
     options = make_world.parser().parse_args([])
     asked = [make_world.key_of(p, guidance, part) for batch, guidance, part in make_world.jobs(options) for p in batch]
-    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 720 + 48
+    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 6 * 16 + 2 * 16 + 4 * 4
     assert make_world.OUTPUT.stat().st_size < 4e6
     assert world()["heldOut"] == sorted(
         {f"{p.digit} {p.colour} {p.direction}" for p in data.all_prompts("unseen")},
@@ -82,7 +83,7 @@ def test_the_judge_says_the_same_of_the_pictures_as_they_are_stored():
     assert differ <= 0.01 * 4 * len(keys)
 
 
-TINY = ["--digits=7", "--colours=red", "--directions", "left", "right", "--speeds=quickly", "--fps=10", "--guidance=3"]
+TINY = ["--things=7 red", "--directions", "left", "right", "--speeds=quickly", "--fps=10", "--guidance=3"]
 
 
 def test_the_command_makes_the_stored_clips_again_and_no_clip_twice(tmp_path, monkeypatch, capsys):
@@ -181,6 +182,11 @@ def phone(browser):
     opened.tab.context.close()
 
 
+def fixed(value: float, digits: int) -> str:
+    """As JavaScript writes a number, which rounds exact halves up."""
+    return str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
 PLACES = "() => [...document.querySelectorAll('.world-picture')].map((picture) => picture.style.backgroundPositionX)"
 
 
@@ -201,14 +207,13 @@ def check_what_is_shown(tab) -> None:
         assert f"moving {prompt_of(key).direction} {prompt_of(key).speed}" in figure.locator("figcaption").inner_text()
         lines = figure.locator(".world-verdict li").all_inner_texts()
         assert [line.startswith("✓") for line in lines] == [clip["right"][name] for name in NAMES]
-        assert (
-            f"{clip['seen'][3]:.2f} px a frame" in lines[3] and f"= {prompt_of(key).pixels_per_frame:.2f}" in lines[3]
-        )
+        made, asked = fixed(clip["seen"][3], 2), fixed(prompt_of(key).pixels_per_frame, 2)
+        assert f"{made} px a frame" in lines[3] and f"= {asked}" in lines[3]
         said = figure.locator(".world-picture").get_attribute("aria-label")
-        assert f"{clip['seen'][3]:.2f} pixels a frame" in said and ("wrong" in said) != all(clip["right"].values())
+        assert f"{made} pixels a frame" in said and ("wrong" in said) != all(clip["right"].values())
     rows = tab.locator(".world-numbers tbody tr").all_text_contents()[:4]
     centres = [world()["clips"][key]["track"] for key in keys_shown(tab)]
-    expected = ["".join(f"{place[axis]:.1f}" for place in centre) for centre in centres for axis in (0, 1)]
+    expected = ["".join(fixed(place[axis], 1) for place in centre) for centre in centres for axis in (0, 1)]
     assert [row.split(", ")[1][1:] for row in rows] == expected
     text = tab.locator(".world-card").inner_text()
     assert text and not any(wrong in text for wrong in ("undefined", "NaN", "null", "Infinity"))
@@ -252,16 +257,20 @@ def test_everything_to_try_says_what_its_numbers_show(visit):
 
 
 @pytest.mark.browser
-def test_every_clip_can_be_chosen(visit):
-    """All of them on the left; on the right all that differs from the first in one thing."""
+def test_every_word_and_number_can_be_chosen(visit):
+    """Every value of every choice on the left; then on the right all that differs in one thing."""
     tab = visit.tab
     names = ("digit", "colour", "direction", "speed", "fps", "guidance")
-    options = {name: tab.locator(f".world [name={name}] option").all_inner_texts() for name in names}
-    assert np.prod([len(found) for found in options.values()]) == 720
-    for name, values in options.items():
-        for value in values[::-1]:
-            tab.locator(f".world [name={name}]").select_option(value)
+    offered = set()
+    for name in (*names, *names):
+        select = tab.locator(f".world [name={name}]")
+        for value in select.locator("option:not([disabled])").all_inner_texts()[::-1]:
+            select.select_option(value)
+            offered.add(keys_shown(tab)[0])
             check_what_is_shown(tab)
+    assert {key.split()[i] for key in offered for i in range(6)} == {
+        key.split()[i] for key in world()["clips"] for i in range(6)
+    }
     change = tab.locator(".world [name=change]")
     for value in change.locator("option").evaluate_all("(options) => options.map((option) => option.value)"):
         change.select_option(value)
@@ -274,7 +283,13 @@ def test_the_tally_counts_all_clips(visit):
     rows = [row.split("\t") for row in visit.tab.locator(".world-tally tr").all_inner_texts()]
     clips = {key: clip["right"] for key, clip in world()["clips"].items()}
     parts = {part: [right for key, right in clips.items() if key.endswith(part)] for part in make_world.PARTS}
-    by_scale = {f"guidance {g}": [right for key, right in clips.items() if key.endswith(f" {g}")] for g in (1, 3, 7)}
+    closer = tuple(make_world.parser().parse_args([]).closer)
+    by_scale = {
+        f"16 sentences, guidance {scale}": [
+            right for key, right in clips.items() if key.endswith(f" {scale}") and key.startswith(closer)
+        ]
+        for scale in (1, 3, 7)
+    }
     unseen = [right for key, right in clips.items() if key.endswith(" 3") and prompt_of(key).held_out]
     expected = (
         by_scale | {"guidance 3, never seen": unseen} | {f"without {part}": found for part, found in parts.items()}
@@ -285,7 +300,7 @@ def test_the_tally_counts_all_clips(visit):
             np.mean([all(r.values()) for r in found])
         ]
         errors = [(share * (1 - share) / len(found)) ** 0.5 for share in shares]
-        cells = [f"{s:.2f} ± {e:.2f}" if e else f"{s:.2f}" for s, e in zip(shares, errors, strict=True)]
+        cells = [f"{fixed(s, 2)} ± {fixed(e, 2)}" if e else fixed(s, 2) for s, e in zip(shares, errors, strict=True)]
         assert said[name] == [str(len(found)), *cells], name
 
 

@@ -58,10 +58,17 @@
   }
   const whole = (guidance) => (c) => !c.part && c.guidance === guidance;
   const without = (part) => (c) => c.part === part;
+  const withGuidance = (guidance) => (c) => whole(guidance)(c) && found({ ...c, guidance: "1" });
   const withParts = (c) => !c.part && found({ ...c, part: "order of frames" }) !== undefined;
-  const wrong = (guidance, name) => count(whole(guidance)).n - count(whole(guidance), name).right;
+  const wrong = (guidance, name) => count(withGuidance(guidance)).n - count(withGuidance(guidance), name).right;
   const worst = (guidance) => NAMES.reduce((one, other) => (wrong(guidance, other) > wrong(guidance, one) ? other : one));
+  const fails = () => {
+    const name = worst("1");
+    if (!wrong("1", name)) return "No word fails without it in so few clips; chapter 10 counts over more, where the digit does.";
+    return `Most often wrong without it is the ${name}, ${wrong("1", name)} times; with it ${wrong("3", name)} times.`;
+  };
   const common = (a, b) => NAMES.slice(0, 3).filter((name, i) => found(a).seen[i] === found(b).seen[i]);
+  const pairs = (which) => list([...new Set(Object.keys(world.clips).map(parsed).filter(which).map((c) => `${c.colour} ${c.digit}`))]);
   const ofAll = ({ right, n }) => `${right} of ${n}`;
 
   // Things to try ---------------------------------------------------------------------------------------------
@@ -91,24 +98,24 @@
       from: { fps: "16" },
       change: { speed: "slowly", fps: "10" },
       says: (a, b) => `Quickly at ${a.fps} asks for ${sum(a)} pixels a frame, slowly at ${b.fps} for ${sum(b)}: the same. Made are ${made(a).toFixed(2)} and ${made(b).toFixed(2)}. The network is told two different things and has to work out that they agree.`,
-      question: "Next, the digit is another one. No word says how it is written or where it goes: what will stay?",
+      question: "Next, only the word for the digit is another one. What will stay?",
     },
     {
       title: "Another digit",
-      change: { digit: "3" },
-      says: (a, b) => `The judge reads a ${found(a).seen[0]} and a ${found(b).seen[0]}. What it finds the same in both: ${list(common(a, b)) || "nothing"}. Pixels a frame: ${made(a).toFixed(2)} and ${made(b).toFixed(2)}. The noise that decided how the 7 is written now decides how the 3 is.`,
-      question: "Guess: without guidance, which word will fail most often?",
+      change: { digit: "2" },
+      says: (a, b) => `The judge reads a ${found(a).seen[0]} and a ${found(b).seen[0]}. What it finds the same in both: ${list(common(a, b)) || "nothing"}. Pixels a frame: ${made(a).toFixed(2)} and ${made(b).toFixed(2)}. The noise that decided how the ${a.digit} is written now decides how the ${b.digit} is.`,
+      question: "Guess: what will go wrong without guidance?",
     },
     {
       title: "Guidance 1: none",
       change: { guidance: "1" },
-      says: (a, b) => `${verdict(b)} One clip says little, so count: of the clips on this page, all four are right in ${ofAll(count(whole("1")))} without guidance, and in ${ofAll(count(whole("3")))} with guidance 3. Most often wrong without it is the ${worst("1")}, ${wrong("1", worst("1"))} times; with it that is wrong ${wrong("3", worst("1"))} times.`,
+      says: (a, b) => `${verdict(b)} One clip says little, so count: without guidance all four are right in ${ofAll(count(withGuidance("1")))} clips, with guidance 3 in ${ofAll(count(withGuidance("3")))} of the same sentences. ${fails()}`,
       question: "If 3 is good, is 7 better?",
     },
     {
       title: "Guidance 7",
       change: { guidance: "7" },
-      says: (a, b) => `Here ${made(b).toFixed(2)} pixels a frame instead of ${made(a).toFixed(2)}. Over all clips the digit is right in ${ofAll(count(whole("7"), "digit"))} (with guidance 3 in ${ofAll(count(whole("3"), "digit"))}) and the speed in ${ofAll(count(whole("7"), "speed"))} (${ofAll(count(whole("3"), "speed"))}). Guidance exaggerates what the sentence adds, wanted or not.`,
+      says: (a, b) => `Here ${made(b).toFixed(2)} pixels a frame instead of ${made(a).toFixed(2)}. Over all such clips the digit is right in ${ofAll(count(withGuidance("7"), "digit"))} (with guidance 3 in ${count(withGuidance("3"), "digit").right}) and the speed in ${count(withGuidance("7"), "speed").right} (${count(withGuidance("3"), "speed").right}). Guidance exaggerates what the sentence adds, wanted or not.`,
       question: "Can the network make what it has never seen?",
     },
     {
@@ -141,11 +148,11 @@
     {
       title: "Where it fails",
       pick: () => {
-        const key = Object.keys(world.clips).find((k) => whole("3")(parsed(k)) && !allRight(world.clips[k]));
-        return key ? { ...parsed(key) } : { ...START };
+        const fails = Object.keys(world.clips).map(parsed).filter((c) => !c.part && !allRight(found(c)));
+        return fails.find((c) => c.guidance === "3") ?? fails[0] ?? START;
       },
-      change: { guidance: "1" },
-      says: (a) => `The first clip at guidance 3 that the judge finds fault with; there are ${count(whole("3")).n - count(whole("3")).right} of ${count(whole("3")).n}. It ${moves(a)}. ${verdict(a)} Look for yourself whether you agree: a judge errs, too.`,
+      change: { guidance: "3" },
+      says: (a) => `${verdict(a)} It ${moves(a)}. By the whole network there are ${count((c) => !c.part).n} clips here, ${count((c) => !c.part && c.guidance === "3").n} of them with guidance 3; the judge finds fault with ${count((c) => !c.part).n - count((c) => !c.part).right}, of those with guidance 3 with ${count(whole("3")).n - count(whole("3")).right}. Look for yourself whether you agree: a judge errs, too.`,
       question: "",
     },
   ];
@@ -287,25 +294,27 @@
       this.other.addEventListener("change", () => this.own(this.a, JSON.parse(this.other.value)));
       return make("div", { class: "world-choose" },
         make("p", {}, make("span", { class: "world-label" }, "Left: "), "a ", colour, " ", digit, " moving ", direction, " ", speed, " at ", fps, " fps, guidance ", guidance),
-        make("p", {}, make("span", { class: "world-label" }, "Right: "), "the same noise, but ", this.other));
+        make("p", {}, make("span", { class: "world-label" }, "Right: "), "the same noise, but ", this.other),
+        make("p", { class: "world-legend" }, `With other guidance than 3 there are clips of ${pairs(withGuidance("3"))}; without a part, of ${pairs(withParts)}, quickly at 10 fps.`));
     }
 
     // All single changes of a clip, in groups; and the one double change that asks for the same pixels per frame.
     changes(a) {
       const others = (name, key) => world.choices[key].map(String).filter((value) => value !== a[name])
         .map((value) => ({ label: `${value} instead of ${a[name]}`, change: { [name]: value } }));
+      const there = (options) => options.filter(({ change }) => found({ ...a, ...change }));
       const number = (options, before) => options.map(({ label, change }) => ({ label: `${before} ${label}`, change }));
       const directions = others("direction", "directions");
       directions.sort((one, two) => (two.change.direction === OPPOSITE[a.direction]) - (one.change.direction === OPPOSITE[a.direction]));
-      const pairs = world.choices.speeds.flatMap((speed) => world.choices.fps.map((fps) => ({ speed, fps: String(fps) })))
+      const alike = world.choices.speeds.flatMap((speed) => world.choices.fps.map((fps) => ({ speed, fps: String(fps) })))
         .filter((pair) => pair.speed !== a.speed && pair.fps !== a.fps && Math.abs(asked(pair) - asked(a)) < 1e-9)
         .map((change) => ({ label: `${change.speed} at ${change.fps} fps`, change }));
-      const parts = world.choices.parts.filter((part) => found({ ...a, part })).map((part) => ({ label: lacking(part), change: { part } }));
+      const parts = world.choices.parts.map((part) => ({ label: lacking(part), change: { part } }));
       return {
-        "one word": [...directions, ...others("speed", "speeds"), ...others("digit", "digits"), ...others("colour", "colours")],
-        "a number": [...number(others("fps", "fps"), "fps"), ...number(others("guidance", "guidance"), "guidance")],
-        "two things, the same pixels a frame": pairs,
-        "a part of the network removed": parts,
+        "one word": there([...directions, ...others("speed", "speeds"), ...others("digit", "digits"), ...others("colour", "colours")]),
+        "a number": there([...number(others("fps", "fps"), "fps"), ...number(others("guidance", "guidance"), "guidance")]),
+        "two things, the same pixels a frame": there(alike),
+        "a part of the network removed": there(parts),
       };
     }
 
@@ -315,7 +324,7 @@
       const [left, right] = this.panels.map((panel) => panel.c);
       this.title.textContent = "Your choice";
       this.text.textContent = `Left: it ${moves(left)}. ${verdict(left)} Right: it ${moves(right)}. ${verdict(right)}`;
-      this.question.textContent = found({ ...a, part: "order of frames" }) ? "" : "Parts are removed for red 7, yellow 3 and blue 0 only, quickly at 10 frames per second, with guidance 3.";
+      this.question.textContent = "";
     }
 
     try(number) {
@@ -336,7 +345,10 @@
       this.other.replaceChildren(...groups.map(([label, options]) => make("optgroup", { label },
         ...options.map((option) => make("option", { value: JSON.stringify(option.change) }, option.label)))));
       this.other.value = value;
-      for (const [name, select] of Object.entries(this.selects)) select.value = a[name];
+      for (const [name, select] of Object.entries(this.selects)) {
+        select.value = a[name];
+        for (const option of select.options) option.disabled = !found({ ...a, [name]: option.value });
+      }
       this.panels[0].show(a, this.change);
       this.panels[1].show({ ...a, ...this.change }, this.change);
       this.back.disabled = !this.step;
@@ -396,10 +408,10 @@
     const row = (name, which) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, count(which).n),
       ...columns.map((column) => make("td", {}, percent(count(which, column)))));
     const rows = [
-      ...world.choices.guidance.map((guidance) => row(`guidance ${guidance}`, whole(String(guidance)))),
       row("guidance 3, seen in training", (c) => whole("3")(c) && !heldOut(c)),
       row("guidance 3, never seen", (c) => whole("3")(c) && heldOut(c)),
-      row("the sentences for removals, whole network", withParts),
+      ...world.choices.guidance.map((guidance) => row(`${count(withGuidance("3")).n} sentences, guidance ${guidance}`, withGuidance(String(guidance)))),
+      row(`${count(withParts).n} sentences, whole network`, withParts),
       ...world.choices.parts.map((part) => row(`… ${lacking(part)}`, without(part))),
     ];
     const head = ["", "clips", ...NAMES, "all four"].map((text) => (text ? make("th", { scope: "col" }, text) : make("td")));
