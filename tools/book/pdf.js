@@ -1,6 +1,7 @@
 // Makes a page ready for paper: what waits for a click is opened, what slides becomes a strip of its states.
-([site, address]) => {
+([site, address, scale]) => {
   const STATES = 4;
+  document.documentElement.style.setProperty("--scale", scale);
 
   for (const image of document.images) image.loading = "eager";
   for (const box of document.querySelectorAll("article details:not(.above-input, .walk details)")) box.open = true;
