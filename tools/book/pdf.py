@@ -81,6 +81,9 @@ def laid_out(chromium, page: str, site: Path = SITE):
     tab.evaluate(prepare, [site.as_uri() + "/", public_address(), SCALE])
     tab.wait_for_function("() => [...document.images].every((image) => image.complete)")
     tab.wait_for_function(
+        "() => [...document.querySelectorAll('article video')].every((v) => v.error || v.networkState === 3)"
+    )
+    tab.wait_for_function(
         "() => [...document.querySelectorAll('article img[src$=\".gif\"]')].every((image) => image.hidden)"
     )
     tab.evaluate("() => document.fonts.ready")
