@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_alike, check_clips, check_halvings
+from .checks import check_alike, check_clips, check_halvings, check_latents, check_number, check_tensor, check_widths
 
 
 class ResidualBlock(nn.Module):
@@ -45,6 +45,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self, latent_channels: int = 8, channels: tuple[int, ...] = (16, 32, 96), latent_noise: float = 0.1):
         super().__init__()
+        check_widths(channels, 8, "channels")
+        check_number("latent_channels", latent_channels, 1, whole=True)
+        check_number("latent_noise", latent_noise, 0)
         self.latent_channels, self.latent_noise = latent_channels, latent_noise
         self.factor = 2 ** len(channels)
         encoder: list[nn.Module] = [nn.Conv2d(3, channels[0], 4, stride=2, padding=1)]
@@ -67,12 +70,14 @@ class Autoencoder(nn.Module):
     def encode(self, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f c h2 w2"]:
         """Frames in [−1, 1] to latents of mean zero and variance one, an eighth as high and wide."""
         check_clips("video", video)
+        check_tensor("video", video, next(self.parameters()).dtype)
         check_halvings("frames", video.shape[-2:], self.factor.bit_length() - 1)
         latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
         return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
 
     def decode(self, latents: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b f 3 h2 w2"]:
         """Latents to frames. Not clipped: clamp to [−1, 1] to show them."""
+        check_latents("latents", latents, self.latent_channels, 0, next(self.parameters()).dtype)
         frames = self.decoder(rearrange(latents, "b f c h w -> (b f) c h w"))
         return rearrange(frames, "(b f) c h w -> b f c h w", b=latents.shape[0])
 

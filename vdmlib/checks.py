@@ -2,10 +2,12 @@
 
 import math
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +21,41 @@ def shown(value: Any) -> str:
     return " ".join(repr(value).split())[:60]
 
 
+def shown_path(path: Any) -> str:
+    """A file's name as it stands in a sentence: in one line, its two ends where it is long."""
+    text = str(path)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 160 else f"{text[:60]}...{text[-90:]}"
+
+
+def check_path(name: str, value: Any) -> Path:
+    """The name of a file or folder; ``~`` stands for the home folder."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name} is {shown(value)}: pass the name of a file or folder, a string or a Path.")
+    return Path(os.path.expanduser(value))  # Unlike Path.expanduser also where nobody has that home.
+
+
 def check_number(
     name: str, value: Any, least: int | float | None = None, most: int | float | None = None, whole: bool = False
-) -> None:
-    """A finite number, between ``least`` and ``most`` where these are given."""
-    if _is_number(value, whole) and (least is None or value >= least) and (most is None or value <= most):
-        return
+) -> Any:
+    """A finite number, between ``least`` and ``most`` where these are given; returned as one of Python's own.
+
+    Others, such as NumPy's, have their own arithmetic (of 8 bits, say), and cannot be written into a file.
+    """
+    if _is_number(value, whole):
+        plain = int(value) if isinstance(value, Integral) else float(value)
+        if (least is None or plain >= least) and (most is None or plain <= most):
+            return plain
     kind = "a whole number" if whole else "a number" if least is not None else "a finite number"
     bounds = [f"{word} {bound}" for word, bound in (("from", least), ("to", most)) if bound is not None]
     raise ValueError(f"{name} is {shown(value)}: use {' '.join([kind, *bounds])}.")
+
+
+def as_index(value: Any) -> int:
+    """A whole number of any library; ``TypeError`` for everything else, truth values among them."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        raise TypeError
+    return operator.index(value)
 
 
 _LARGEST = sys.float_info.max  # here, since the compiler of PyTorch 2.6 cannot look it up
@@ -36,14 +64,18 @@ _LARGEST = sys.float_info.max  # here, since the compiler of PyTorch 2.6 cannot 
 def _is_number(value: Any, whole: bool = False) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
+    if whole or hasattr(value, "dtype"):  # A number of NumPy's cannot be compared with a larger one than it could be.
+        return whole or math.isfinite(value)
     # Not converted: a whole number may be larger than any float. That every Real has an order, its annotation hides.
-    return whole or abs(value) <= _LARGEST  # pyright: ignore[reportOperatorIssue]
+    return abs(value) <= _LARGEST  # pyright: ignore[reportOperatorIssue]
 
 
 def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> None:
     """A tensor; if a dtype is given, the weights', of that dtype, unless PyTorch converts it (autocast)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} is of type {type(value).__name__}, but must be a tensor.")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} is sparse ({value.layout}), but must be a usual tensor: convert it with .to_dense().")
     if dtype in (None, value.dtype):
         return
     if not (value.is_floating_point() and torch.is_autocast_enabled(value.device.type)):
@@ -74,10 +106,23 @@ def check_callable(name: str, value: Any, example: str) -> None:
         raise TypeError(f"{name} is {shown(value)}: pass a function such as {example}.")
 
 
-def check_instances(name: str, values: Any, kind: type | tuple[type, ...], example: str) -> None:
+def check_instances(
+    name: str, values: Any, kind: type | tuple[type, ...], example: str, needs_one: bool = False
+) -> None:
     """A list of objects of this class, or of one of these."""
     if not isinstance(values, list | tuple) or not all(isinstance(value, kind) for value in values):
         raise TypeError(f"{name} is {shown(values)}: pass a list of such as {example}.")
+    check_list(name, values, needs_one)
+
+
+def check_whole_numbers(name: str, values: Any) -> None:
+    """A list of whole numbers, of whatever library."""
+    if (
+        isinstance(values, str)
+        or not isinstance(values, Sequence)
+        or not all(_is_number(v, whole=True) for v in values)
+    ):
+        raise TypeError(f"{name} is {shown(values)}: pass a list of whole numbers.")
 
 
 def check_one_each(name: str, values: Any, number: int, what: str) -> None:
@@ -88,16 +133,42 @@ def check_one_each(name: str, values: Any, number: int, what: str) -> None:
         raise ValueError(f"{name} has {len(values)} entries for {number} {what}: pass one for each.")
 
 
-def check_list(name: str, values: Any) -> None:
+def check_list(name: str, values: Any, needs_one: bool = False) -> None:
     """Several things, one after the other."""
     if isinstance(values, str | Mapping) or not hasattr(values, "__len__"):
         raise TypeError(f"{name} is {shown(values)}: pass a list.")
+    if needs_one and not len(values):
+        raise ValueError(f"{name} is empty: pass a list of one or more.")
+
+
+def is_real(values: Tensor) -> bool:
+    """Whether they are floating point numbers to compute with; those of 8 bits are only for storing."""
+    return values.is_floating_point() and values.dtype.itemsize > 1
+
+
+def check_real(name: str, values: Any) -> None:
+    """A tensor of floating point numbers."""
+    check_tensor(name, values)
+    if not is_real(values):
+        raise TypeError(f"{name} is {values.dtype}, but must be floating point numbers: convert with .float().")
+
+
+def check_finite(name: str, values: Tensor) -> None:
+    """Neither infinite nor undefined."""
+    if not values.isfinite().all():
+        raise ValueError(f"{name} holds numbers that are not finite: see what made them.")
+
+
+def check_iterable(name: str, values: Any, example: str) -> None:
+    """What can be gone through one by one, and is no text."""
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise TypeError(f"{name} is {shown(values)}: pass several, such as {example}.")
 
 
 def check_alike(first: str, a: Any, second: str, b: Any) -> None:
-    """Two tensors of one shape."""
-    check_tensor(first, a)
-    check_tensor(second, b)
+    """Two tensors of floating point numbers, of one shape."""
+    check_real(first, a)
+    check_real(second, b)
     if a.shape != b.shape:
         raise ValueError(f"{first} has shape {tuple(a.shape)}, but {second} {tuple(b.shape)}: make them equal.")
 
@@ -125,13 +196,13 @@ def check_released_settings(
 # U-Nets
 
 
-def check_widths(widths: tuple[int, ...], groups: int) -> None:
+def check_widths(widths: tuple[int, ...], groups: int, name: str = "widths") -> None:
     """Channels of each level that can be split into so many groups."""
     if not isinstance(widths, list | tuple) or not all(_is_number(width, whole=True) for width in widths):
-        raise ValueError(f"widths is {shown(widths)}: pass a tuple of whole numbers, the channels of each level.")
+        raise ValueError(f"{name} is {shown(widths)}: pass a tuple of whole numbers, the channels of each level.")
     if not widths or any(width % groups or width < groups for width in widths):
         raise ValueError(
-            f"widths is {widths}, but GroupNorm makes {groups} groups: give every level a multiple of {groups} "
+            f"{name} is {shown(widths)}, but GroupNorm makes {groups} groups: give every level a multiple of {groups} "
             f"channels."
         )
 
@@ -148,6 +219,7 @@ def check_halvings(what: str, size: Sequence[int], halvings: int) -> None:
 
 def check_pictures(x: Tensor, channels: int, halvings: int) -> None:
     """(batch, channels, height, width)."""
+    check_tensor("x", x)
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but this network needs (batch, {channels}, height, width): pass a batch "
@@ -158,6 +230,7 @@ def check_pictures(x: Tensor, channels: int, halvings: int) -> None:
 
 def check_noise_level(noise_level: Tensor, x: Tensor) -> None:
     """One number for each picture."""
+    check_tensor("noise_level", noise_level)
     if noise_level.shape != x.shape[:1]:
         raise ValueError(
             f"noise_level has shape {tuple(noise_level.shape)}, but x has {len(x)} pictures: pass one number for "
@@ -165,22 +238,22 @@ def check_noise_level(noise_level: Tensor, x: Tensor) -> None:
         )
 
 
-def check_latents(x: Any, channels: int, halvings: int, dtype: torch.dtype) -> None:
+def check_latents(name: str, x: Any, channels: int, halvings: int, dtype: torch.dtype) -> None:
     """(batch, frames, channels, height, width)."""
-    check_tensor("x", x, dtype)
+    check_tensor(name, x, dtype)
     if x.ndim != 5 or x.shape[2] != channels:
         raise ValueError(
-            f"x has shape {tuple(x.shape)}, but this network needs (batch, frames, {channels}, height, width): the "
-            f"frames come before the channels."
+            f"{name} has shape {tuple(x.shape)}, but this network needs (batch, frames, {channels}, height, width): "
+            f"the frames come before the channels."
         )
     if not x.numel():
-        raise ValueError(f"x has shape {tuple(x.shape)}, which is empty: pass at least one video of one frame.")
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, which is empty: pass at least one video of one frame.")
     check_halvings("latents", x.shape[-2:], halvings)
 
 
 def check_timesteps(timesteps: Any, videos: int, frames: int) -> None:
     """One number for each video, or for each frame of each video."""
-    check_tensor("timesteps", timesteps)
+    check_counts("timesteps", timesteps)
     if timesteps.shape not in ((videos,), (videos, frames)):
         raise ValueError(
             f"timesteps has shape {tuple(timesteps.shape)}, but needs one for each video, ({videos},), or one for "
@@ -188,10 +261,19 @@ def check_timesteps(timesteps: Any, videos: int, frames: int) -> None:
         )
 
 
+def check_counts(name: str, values: Any) -> None:
+    """Whole or floating point numbers."""
+    check_tensor(name, values)
+    if values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"{name} is {values.dtype}, but must be whole or floating point numbers.")
+
+
 def check_fps(fps: Any, videos: int) -> None:
     """Frames per second: one number above 0, or a tensor with one for all or for each video."""
     if not isinstance(fps, Tensor) and not (_is_number(fps) and fps > 0):
-        raise ValueError(f"fps is {fps!r}, but must be a number above 0, or a tensor with one for each video.")
+        raise ValueError(f"fps is {shown(fps)}, but must be a number above 0, or a tensor with one for each video.")
+    if isinstance(fps, Tensor):
+        check_counts("fps", fps)
     if isinstance(fps, Tensor) and fps.shape not in ((), (videos,)):
         raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({videos},).")
 
@@ -236,7 +318,7 @@ def check_temporal_convolution(value: Any) -> None:
 def check_probability(name: str, value: Any) -> None:
     """A number from 0 to below 1."""
     if not (_is_number(value) and 0 <= value < 1):
-        raise ValueError(f"{name} is {value!r}, but must be a probability below 1.")
+        raise ValueError(f"{name} is {shown(value)}, but must be a probability below 1.")
 
 
 def check_level_channels(model_channels: int, multipliers: Any) -> None:
@@ -245,13 +327,13 @@ def check_level_channels(model_channels: int, multipliers: Any) -> None:
         raise ValueError(f"model_channels is {model_channels}, but GroupNorm makes 32 groups: choose a multiple of 32.")
     if not (_are_counts(multipliers) and multipliers):
         raise ValueError(
-            f"channel_multipliers is {multipliers!r}, but must be a tuple with a whole number of at least 1 for each "
-            f"level."
+            f"channel_multipliers is {shown(multipliers)}, but must be a tuple with a whole number of at least 1 for "
+            f"each level."
         )
 
 
 def _are_counts(values: Any) -> bool:
-    return isinstance(values, tuple) and all(isinstance(value, int) and value > 0 for value in values)
+    return isinstance(values, tuple) and all(_is_number(value, whole=True) and value > 0 for value in values)
 
 
 def check_heads(head_channels: int | None, heads: int | None, widths: list[int]) -> None:
@@ -270,17 +352,17 @@ def check_heads(head_channels: int | None, heads: int | None, widths: list[int])
 
 def check_attention_factors(factors: Any) -> None:
     """Powers of two."""
-    if not (_are_counts(factors) and all(factor.bit_count() == 1 for factor in factors)):
+    if not (_are_counts(factors) and all(int(factor).bit_count() == 1 for factor in factors)):
         raise ValueError(
-            f"attention_factors is {factors!r}, but the levels reduce the picture by 1, 2, 4, ...: name some of these, "
-            f"in a tuple."
+            f"attention_factors is {shown(factors)}, but the levels reduce the picture by 1, 2, 4, ...: name some of "
+            f"these, in a tuple."
         )
 
 
 def check_context_settings(config: Any) -> None:
     """What asks a context has one, and what asks image tokens is there."""
-    if not (isinstance(config.image_scale, Real) or config.image_scale == "learned"):
-        raise ValueError(f"image_scale is {config.image_scale!r}, but must be a number or 'learned'.")
+    if not (_is_number(config.image_scale) or config.image_scale == "learned"):
+        raise ValueError(f"image_scale is {shown(config.image_scale)}, but must be a number or 'learned'.")
     if config.context_channels is None and (config.image_attention or config.temporal_cross_attention):
         raise ValueError(
             "image_attention and temporal_cross_attention ask a context, but context_channels is None: give the width "
@@ -321,17 +403,25 @@ def check_encoder(sizes: Mapping[str, Any]) -> None:
 # Noise schedules
 
 
-def check_betas(steps: Any, start: Any, end: Any) -> None:
+MOST_LEVELS = 10**6
+
+
+def check_betas(steps: Any, start: Any, end: Any) -> tuple[int, float, float]:
     """How many levels there are, and the first and the last β."""
-    check_number("steps", steps, 1, whole=True)
-    check_number("start", start, 0, 1)
-    check_number("end", end, 0, 1)
+    return check_level_count("steps", steps), check_number("start", start, 0, 1), check_number("end", end, 0, 1)
+
+
+def check_level_count(name: str, levels: Any) -> int:
+    """As many as a schedule may have."""
+    return check_number(name, levels, 1, MOST_LEVELS, whole=True)
 
 
 def check_schedule(betas: Any, scale: Any) -> None:
     """One β from 0 to 1 and one scale above 0 for each level."""
-    check_tensor("betas", betas)
-    check_tensor("scale", scale)
+    for name, values in (("betas", betas), ("scale", scale)):
+        check_tensor(name, values)
+        if values.is_complex() or values.is_meta:
+            raise TypeError(f"{name} is {values.dtype} on {values.device}, but must hold real numbers.")
     if betas.ndim != 1 or betas.shape != scale.shape or not len(betas):
         raise ValueError(
             f"betas has shape {tuple(betas.shape)} and scale {tuple(scale.shape)}, but both need one number for each "
@@ -346,6 +436,15 @@ def check_schedule(betas: Any, scale: Any) -> None:
         raise ValueError(
             f"scale runs from {float(scale.min()):g} to {float(scale.max()):g}, but must be above 0 and finite: what "
             f"was scaled to nothing cannot be found again."
+        )
+
+
+def check_falling(first: float, last: float) -> None:
+    """A signal with something to stretch between its first and its last level."""
+    if not first > last:
+        raise ValueError(
+            f"ᾱ is {first:g} at the first level and {last:g} at the last, so there is nothing to stretch down to 0: "
+            f"use a schedule of two levels or more in which ᾱ falls."
         )
 
 
@@ -366,10 +465,12 @@ def check_levels_of_data(t: Any, data: Tensor, levels: int) -> None:
         raise ValueError(
             f"t has shape {tuple(t.shape)}, but the data {tuple(data.shape)}: pass one t for each video or frame."
         )
-    if not data.is_floating_point():
+    if not is_real(data):
         raise TypeError(f"The data are {data.dtype}, but noise needs floating point numbers: convert with .float().")
-    if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < levels:
-        raise ValueError(f"t runs from {int(t.min())} to {int(t.max())}, but must be in 0 ... {levels - 1}.")
+    if t.numel():
+        low, high = (int(value) for value in t.long().aminmax())  # Not every kind of whole number can be compared.
+        if not 0 <= low <= high < levels:
+            raise ValueError(f"t runs from {low} to {high}, but must be in 0 ... {levels - 1}.")
 
 
 # Sampling
@@ -382,22 +483,23 @@ def unfitting_steps(steps: Any, levels: int, reason: str) -> ValueError:
     return ValueError(f"steps is {shown(steps)}, but {reason}: {cure}.")
 
 
-def check_levels(levels: Any, total: int) -> list[int]:
+def check_levels(levels: Any, total: int, name: str = "steps") -> list[int]:
     """The levels a caller lists, smallest first: whole numbers of the schedule, all rising or all falling."""
     try:
-        found = [level if isinstance(level, bool) else operator.index(level) for level in levels]
+        found = [as_index(level) for level in levels]
     except TypeError:
         found = []
-    if not found or any(isinstance(level, bool) for level in found):
-        raise ValueError(f"steps is {shown(levels)}: use a number of steps, or a list of levels, whole numbers.")
+    if not found:
+        either = "a number of steps, or " if name == "steps" else ""
+        raise ValueError(f"{name} is {shown(levels)}: use {either}a list of levels, whole numbers.")
     if not 0 <= min(found) <= max(found) < total:
         raise ValueError(
-            f"steps lists levels from {min(found)} to {max(found)}, but the schedule has levels 0 ... {total - 1}: "
+            f"{name} lists levels from {min(found)} to {max(found)}, but the schedule has levels 0 ... {total - 1}: "
             f"leave the others out."
         )
     rising = sorted(set(found))
     if found not in (rising, rising[::-1]):
-        raise ValueError(f"steps is {shown(found)}: list each level once, all rising or all falling.")
+        raise ValueError(f"{name} is {shown(found)}: list each level once, all rising or all falling.")
     return rising
 
 
@@ -431,7 +533,7 @@ def check_sampling(
     for name, value in given.items():
         if value is not None:
             check_tensor(name, value)
-    if noise.ndim != 5 or not noise.is_floating_point() or not noise.numel():
+    if noise.ndim != 5 or not is_real(noise) or not noise.numel():
         raise ValueError(
             f"noise has shape {tuple(noise.shape)} and is {noise.dtype}, but must be floating point numbers, (batch, "
             f"frames, channels, height, width)."
@@ -444,6 +546,8 @@ def check_sampling(
         )
     if fps is not None:
         check_fps(fps, len(noise))
+        if isinstance(fps, Tensor) and not ((fps > 0) & fps.isfinite()).all():
+            raise ValueError(f"fps is {shown(fps.tolist())}, but must be above 0 for each video.")
     if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
         raise ValueError(
             f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."
@@ -525,8 +629,11 @@ BYTES = "divide bytes by 127.5 and subtract 1"
 
 def check_pixels(name: str, pixels: Tensor) -> None:
     """Pixels in −1 ... 1, give or take rounding; warns of what looks like fractions in 0 ... 1."""
+    check_tensor(name, pixels)
     if not pixels.is_floating_point():
         raise unfitting_pixels(name, f"is {pixels.dtype}", BYTES)
+    if pixels.is_meta:
+        raise unfitting_pixels(name, "is on the device meta, which holds no numbers", "bring it to the CPU or a GPU")
     low, high = (float(value) for value in pixels.detach().float().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise unfitting_pixels(name, "holds numbers that are not finite", "see what made them")
@@ -584,17 +691,33 @@ def check_small_pictures(name: str, pictures: Any, size: int) -> None:
 def check_clips(name: str, video: Any) -> None:
     """Clips in colours, (b, f, 3, h, w)."""
     check_tensor(name, video)
-    if video.ndim != 5 or video.shape[2] != 3 or not video.numel() or not video.is_floating_point():
+    if video.ndim != 5 or video.shape[2] != 3 or not video.numel() or not is_real(video):
         raise ValueError(
             f"{name} has shape {tuple(video.shape)} and is {video.dtype}, but clips are floating point numbers, "
             f"(batch, frames, 3, height, width): one clip is clip[None]."
         )
 
 
+def check_moving(video: Any) -> None:
+    """Clips whose motion can be seen: of two frames or more, with finite pixels."""
+    check_clips("video", video)
+    check_finite("video", video)
+    if video.shape[1] < 2:
+        raise ValueError(f"video has shape {tuple(video.shape)}, but one frame does not move: pass two or more.")
+
+
+def check_row(name: str, values: Any) -> None:
+    """One finite number for each clip."""
+    check_tensor(name, values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} has shape {tuple(values.shape)}: pass one number for each clip, (b,).")
+    check_finite(name, values)
+
+
 def check_clouds(a: Any, b: Any) -> None:
     """Two sets of points in a space, each of more points than that has dimensions."""
-    check_tensor("a", a)
-    check_tensor("b", b)
+    check_real("a", a)
+    check_real("b", b)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
             f"The clouds have shapes {tuple(a.shape)} and {tuple(b.shape)}: pass (points, dimensions), the dimensions "
@@ -604,26 +727,35 @@ def check_clouds(a: Any, b: Any) -> None:
         raise ValueError(
             f"The clouds have {len(a)} and {len(b)} points in {a.shape[1]} dimensions: use more points than dimensions."
         )
+    check_finite("a", a)
+    check_finite("b", b)
 
 
 def check_clip_number(index: Any, length: int) -> int:
     """The number of a clip, counted from the end where it is negative."""
     try:
-        number = operator.index(index)
+        number = as_index(index)
     except TypeError:
-        raise TypeError(f"index is {index!r:.60}: use a whole number, or .batch(range(8)) for several clips.") from None
+        raise TypeError(
+            f"index is {shown(index)}: use a whole number, or .batch(range(8)) for several clips."
+        ) from None
     if not -length <= number < length:
-        raise IndexError(f"Clip {number} was asked for, but there are {length}: use 0 to {length - 1}.")
+        raise IndexError(f"Clip {shown(number)} was asked for, but there are {length}: use 0 to {length - 1}.")
     return number % length
 
 
 def check_glyphs(glyphs: Any, prompts: int) -> None:
     """A glyph of 28 × 28 pixels for each of one or more prompts."""
-    check_tensor("glyphs", glyphs)
+    check_real("glyphs", glyphs)
     if not prompts or glyphs.shape != (prompts, 28, 28):
         raise ValueError(
             f"glyphs has shape {tuple(glyphs.shape)} for {prompts} prompts: pass one or more prompts, and a glyph "
             f"(28, 28) for each."
+        )
+    if not ((glyphs >= 0) & (glyphs <= 1)).all():
+        raise ValueError(
+            f"glyphs runs from {float(glyphs.min()):.3g} to {float(glyphs.max()):.3g}, but ink goes from 0 to 1: "
+            f"divide bytes by 255."
         )
 
 
@@ -656,14 +788,75 @@ def check_at_most(name: str, values: Any, number: int, what: str) -> None:
 
 def check_pair(name: str, pair: Any) -> None:
     """Two numbers above 0."""
-    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(n) and n > 0 for n in pair):
+    if not _is_pair(pair) or min(pair) <= 0:
         raise ValueError(f"{name} has {shown(pair)}: pass two numbers above 0.")
+
+
+def _is_pair(pair: Any) -> bool:
+    return hasattr(pair, "__len__") and len(pair) == 2 and all(_is_number(number) for number in pair)
+
+
+def check_limits(limits: Any) -> tuple[float, float]:
+    """Two different numbers."""
+    if not _is_pair(limits) or limits[0] == limits[1]:
+        raise ValueError(f"limits is {shown(limits)}: pass two different numbers, what is black and what is white.")
+    return float(limits[0]), float(limits[1])
+
+
+def check_place(name: str, place: Any, shape: tuple[int, ...]) -> None:
+    """A place in an array: a whole number for each axis."""
+    inside = hasattr(place, "__len__") and len(place) == len(shape)
+    if not inside or not all(_is_number(i, whole=True) and 0 <= i < size for i, size in zip(place, shape, strict=True)):
+        raise ValueError(f"{name} is {shown(place)} in an array of {shape}: pass a whole number from 0 for each axis.")
+
+
+def check_marks(mark: Any, maps: list[Any]) -> list[Any]:
+    """For each map a place in it, (row, column), or none."""
+    marks = mark if isinstance(mark, list) else [mark] * len(maps)
+    check_one_each("mark", marks, len(maps), "maps")
+    for place, values in zip(marks, maps, strict=True):
+        inside = place is None or (
+            _is_pair(place) and all(0 <= index < size for index, size in zip(place, values.shape, strict=True))
+        )
+        if not inside:
+            raise ValueError(f"mark has {shown(place)} for a map of {values.shape}: pass (row, column), from 0.")
+    return marks
+
+
+def check_sizes(name: str, shape: Any) -> tuple[int, ...]:
+    """The shape of a tensor with channels, height and width, none of them empty."""
+    sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else ()
+    if len(sizes) < 3 or not all(_is_number(size, whole=True) and size > 0 for size in sizes):
+        raise ValueError(f"{name[:60]!r} has the shape {shown(shape)}: pass whole numbers from 1, (..., c, h, w).")
+    return tuple(map(int, sizes))
+
+
+def check_values(name: str, values: Tensor) -> None:
+    """A tensor that holds numbers to be drawn."""
+    check_tensor(name, values)
+    if values.is_meta or values.is_complex():
+        raise TypeError(f"{name} is {values.dtype} on {values.device}: pass real numbers on a device that holds them.")
+
+
+def check_single(name: str, values: Any) -> Any:
+    """An array of one number."""
+    if values.size != 1:
+        raise ValueError(f"{name} holds an array of shape {values.shape}: pass one number for each cell.")
+    return values
+
+
+def check_texts(name: str, values: Any) -> None:
+    """A list of strings."""
+    check_list(name, values)
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{name} is {shown(values)}: pass strings.")
 
 
 def check_format(numbers: Any) -> None:
     """How numbers are to be written."""
     try:
-        format(0.5, numbers)
+        if not isinstance(numbers, str) or len(format(0.5, numbers)) > 20:  # More than a square has room for.
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"numbers is {shown(numbers)}: use a format of Python's, such as 'g' or '.2f'.") from None
 

@@ -14,6 +14,7 @@ from .checks import (
     check_probability,
     check_released_settings,
     check_temporal_convolution,
+    check_whole_numbers,
 )
 
 NEEDED = object()  # In place of a default: the released code has none.
@@ -151,7 +152,7 @@ class UNet3DConfig:
             if field.type is bool:
                 check_bool(field.name, value)
             elif field.type is int or (field.type == int | None and value is not None):
-                check_number(field.name, value, 1, whole=True)
+                object.__setattr__(self, field.name, check_number(field.name, value, 1, 2**31 - 1, whole=True))
         check_temporal_convolution(self.temporal_convolution)
         check_probability("temporal_dropout", self.temporal_dropout)
         check_probability("dropout", self.dropout)
@@ -159,6 +160,15 @@ class UNet3DConfig:
         check_heads(self.head_channels, self.heads, [m * self.model_channels for m in self.channel_multipliers])
         check_attention_factors(self.attention_factors)
         check_context_settings(self)
+        self._make_plain()
+
+    def _make_plain(self) -> None:
+        """Numbers of Python's own, whatever library's they were: those can be written into a file."""
+        for name in ("channel_multipliers", "attention_factors"):
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        for name in ("dropout", "temporal_dropout", "image_scale"):
+            if not isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, check_number(name, value))
 
     @property
     def levels(self) -> int:
@@ -220,6 +230,9 @@ class UNet3DConfig:
         """
         needed = [name for name, (_, default) in RELEASED.items() if default is NEEDED]
         check_released_settings(params, RELEASED.keys() | RELEASED_BESIDES.keys(), needed, "unet_config.params")
+        for name in ("channel_mult", "attention_resolutions"):
+            if name in params:
+                check_whole_numbers(name, params[name])
         given: dict[str, Any] = {field: params.get(name, default) for name, (field, default) in RELEASED.items()}
         besides = {name: params.get(name, default) for name, default in RELEASED_BESIDES.items()}
 

@@ -14,6 +14,8 @@ from .checks import (
     check_betas,
     check_bool,
     check_choice,
+    check_falling,
+    check_level_count,
     check_levels_of_data,
     check_noise,
     check_number,
@@ -59,20 +61,19 @@ class NoiseSchedule:
     @classmethod
     def scaled_linear(cls, steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> "NoiseSchedule":
         """β linear in its square root, as in Stable Diffusion and VideoCrafter (which call it "linear")."""
-        check_betas(steps, start, end)
+        steps, start, end = check_betas(steps, start, end)
         return cls._from_betas(torch.linspace(math.sqrt(start), math.sqrt(end), steps, dtype=torch.float64) ** 2)
 
     @classmethod
     def linear(cls, steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> "NoiseSchedule":
         """β linear, as in DDPM (Ho et al. 2020)."""
-        check_betas(steps, start, end)
+        steps, start, end = check_betas(steps, start, end)
         return cls._from_betas(torch.linspace(start, end, steps, dtype=torch.float64))
 
     @classmethod
     def cosine(cls, steps: int = 1000, offset: float = 0.008) -> "NoiseSchedule":
         """ᾱ falls like a squared cosine (Nichol & Dhariwal 2021); β is clipped at 0.999."""
-        check_number("steps", steps, 1, whole=True)
-        check_number("offset", offset, 0, 1)
+        steps, offset = check_level_count("steps", steps), check_number("offset", offset, 0, 1)
         angle = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset) * math.pi / 2
         alphas_cumprod = angle.cos() ** 2
         return cls._from_betas((1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(0, 0.999))
@@ -114,9 +115,9 @@ class NoiseSchedule:
         check_released_settings(params, _NUMBERS | _COUNTS | _FLAGS | _CHOICES.keys() | _OTHERS)
         given = {name: value for name, value in params.items() if value is not None}
         for name in _NUMBERS & given.keys():
-            check_number(name, given[name], 0, 1)
+            given[name] = check_number(name, given[name], 0, 1)
         for name in _COUNTS & given.keys():
-            check_number(name, given[name], 1, whole=True)
+            given[name] = check_level_count(name, given[name])
         for name in _FLAGS & given.keys():
             check_bool(name, given[name])
         for name, choices in _CHOICES.items():
@@ -147,9 +148,8 @@ class NoiseSchedule:
 
     def with_scale(self, last: float, first: float = 1.0, steps: int = 400) -> "NoiseSchedule":
         """The same noise; the signal's scale falls from ``first`` to ``last`` over ``steps`` levels, then stays."""
-        check_number("last", last)
-        check_number("first", first)
-        check_number("steps", steps, 1, whole=True)
+        last, first = check_number("last", last), check_number("first", first)
+        steps = check_level_count("steps", steps)
         falling = torch.linspace(first, last, steps, dtype=torch.float64)
         flat = torch.full((max(len(self) - steps, 0),), last, dtype=torch.float64)
         return replace(self, scale=torch.cat([falling, flat])[: len(self)])
@@ -160,6 +160,7 @@ class NoiseSchedule:
         Algorithm 1 of Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (arXiv 2305.08891);
         ``rescale_zero_terminal_snr`` in DynamiCrafter's ``lvdm/models/utils_diffusion.py``.
         """
+        check_falling(float(self.alphas_cumprod[0]), float(self.alphas_cumprod[-1]))
         root = self.alphas_cumprod.sqrt()
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
         alphas_cumprod = root**2
@@ -174,7 +175,7 @@ class NoiseSchedule:
     def _at(self, t: Tensor, values: Float[Tensor, " T"], like: Tensor) -> Tensor:
         check_levels_of_data(t, like, len(self))
         # Rounded before they move: not every device has double precision.
-        return values[t.cpu()].to(like.dtype).to(like.device).reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
+        return values[t.cpu().long()].to(like.dtype).to(like.device).reshape(*t.shape, *(1,) * (like.ndim - t.ndim))
 
     def add_noise(
         self,

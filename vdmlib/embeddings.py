@@ -11,7 +11,7 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from .checks import check_number, check_tensor
+from .checks import check_counts, check_number
 
 
 def sinusoidal_embedding(
@@ -27,9 +27,9 @@ def sinusoidal_embedding(
         channels: length of the embedding.
         max_period: the slowest cosine repeats after ``2π · max_period``.
     """
-    check_tensor("values", values)
-    check_number("channels", channels, 2, whole=True)
-    check_number("max_period", max_period, 1)
+    check_counts("values", values)
+    channels = check_number("channels", channels, 2, whole=True)
+    max_period = check_number("max_period", max_period, 1)
     half = channels // 2
     # In this order of operations: at timestep 999 even the last bit of a frequency shows in the angle.
     exponents = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=values.device) / half

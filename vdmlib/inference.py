@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, ...]
 
@@ -38,6 +38,13 @@ class ContextCache:
         if attention not in self._of_layer:
             self._of_layer[attention] = attention.keys_values(self.tokens)
         return self._of_layer[attention]
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, without what PyTorch wraps around one: DataParallel, AveragedModel, torch.compile, ..."""
+    while isinstance(inner := getattr(network, "_orig_mod", getattr(network, "module", None)), nn.Module):
+        network = inner
+    return network
 
 
 def in_chunks(

@@ -20,11 +20,22 @@ from jaxtyping import Float, UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checks import check_number, check_pixels, check_tensor
+from .checks import (
+    BYTES,
+    check_number,
+    check_path,
+    check_pixels,
+    check_tensor,
+    shown,
+    shown_path,
+    unfitting_pixels,
+)
 
 FORMS = (
     "a path, a PIL picture, the bytes of a file, an array of bytes (h, w, 3), a tensor (3, h, w), or a list of these"
 )
+
+MOST_PIXELS = {".mp4": 16384, ".gif": 65535}  # On a side: what H.264's encoder takes, and what GIF counts to.
 
 
 def require(
@@ -85,6 +96,7 @@ def read_pictures(image: Any) -> list[Float[Tensor, "3 _ _"]]:
 def _pictures(image: Any) -> list[Float[Tensor, "3 _ _"]]:
     if not isinstance(image, Tensor):
         image = _decoded(image)
+    check_tensor("image", image)
     if image.ndim == 3:
         image = rearrange(image, "c h w -> 1 c h w")
     if image.ndim != 4 or image.shape[1] not in (1, 3) or not len(image) or min(image.shape[2:]) < 2:
@@ -100,10 +112,10 @@ def _decoded(image: Any) -> Tensor:
     """A picture in a form that others made, as a tensor (b, c, h, w) of bytes or in −1 ... 1."""
     pillow = require("PIL.Image", "Reading a picture", None)
     if isinstance(image, str | os.PathLike):
-        path = Path(image).expanduser()
+        path = check_path("image", image)
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"There is no picture {path}: correct the path.")
-        image = _from_pillow(path, path.name, pillow)
+            raise FileNotFoundError(f"There is no picture {shown_path(path)}: correct the path.")
+        image = _from_pillow(path, shown_path(path.name), pillow)
     elif isinstance(image, bytes | bytearray):
         image = _from_pillow(io.BytesIO(image), "image", pillow)
     elif isinstance(image, pillow.Image):
@@ -146,6 +158,8 @@ def _from_pillow(source: Any, name: str, pillow: ModuleType) -> np.ndarray:
 def centre_square(picture: Float[Tensor, "... h w"]) -> Float[Tensor, "... side side"]:
     """The largest square in the middle of a picture."""
     check_tensor("picture", picture)
+    if picture.ndim < 2:
+        raise ValueError(f"picture has shape {tuple(picture.shape)}, but needs a height and a width: pass (..., h, w).")
     h, w = picture.shape[-2:]
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
@@ -158,6 +172,8 @@ def centre_square(picture: Float[Tensor, "... h w"]) -> Float[Tensor, "... side 
 def to_bytes(pixels: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
     """Pixels in −1 ... 1 as bytes, rounded to the nearest."""
     check_tensor("pixels", pixels)
+    if not pixels.is_floating_point():
+        raise unfitting_pixels("pixels", f"is {pixels.dtype}", BYTES)
     return ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -179,8 +195,13 @@ def save_video(frames: Float[Tensor, "*b f 3 h w"], path: str | Path, fps: int |
         raise ValueError(
             f"frames has shape {tuple(frames.shape)}, but one video is (frames, 3, height, width): pick it with [i]."
         )
-    check_number("fps", fps, 0.1, 240)
+    fps = check_number("fps", fps, 0.1, 240)
     check_pixels("frames", frames)
+    if max(frames.shape[-2:]) > (most := MOST_PIXELS[path.suffix.lower()]):
+        raise ValueError(
+            f"Frames of {frames.shape[2]} × {frames.shape[3]} are too large for a {path.suffix} file, which has room "
+            f"for {most} pixels a side: scale them down."
+        )
     pixels = rearrange(to_bytes(frames), "f c h w -> f h w c").numpy()
     with replacing(path) as scratch:
         if path.suffix.lower() == ".gif":
@@ -222,15 +243,18 @@ def check_output(path: str | Path) -> Path:
         ValueError, OSError: for another ending, a folder that is not there, a folder in place of a file, or a place
             where nothing may be written; ImportError for a package that is missing.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path is a {type(path).__name__}: pass the name of a .mp4 or .gif file.")
-    path = Path(path).expanduser()
+    path = check_path("path", path)
+    name = shown_path(path)
     if os.path.isdir(path):  # Unlike path.is_dir(), also of names that no file can have.
-        raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'video.gif'}.")
-    if path.suffix.lower() not in (".mp4", ".gif"):
-        raise ValueError(f"{path.name} ends in {path.suffix!r}: use .mp4 or .gif.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}: create it first, or write somewhere else.")
+        raise IsADirectoryError(f"{name} is a folder: name a file in it, such as {shown_path(path / 'video.gif')}.")
+    if path.suffix.lower() not in MOST_PIXELS:
+        raise ValueError(f"{shown_path(path.name)} ends in {shown(path.suffix)}: use .mp4 or .gif.")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(
+            f"There is no folder {shown_path(path.parent)}: create it first, or write somewhere else."
+        )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileExistsError(f"{name} is there and is no file, such as a pipe or a device: choose another name.")
     if path.suffix.lower() == ".gif":
         require("PIL.Image", "Writing a GIF", None)
     else:
@@ -242,7 +266,8 @@ def check_output(path: str | Path) -> Path:
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError("the file is read-only")
     except (OSError, ValueError) as error:
-        raise PermissionError(f"{path} cannot be written: choose another file or folder. ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PermissionError(f"{name} cannot be written: choose another file or folder. ({reason})") from error
     return path
 
 

@@ -1,6 +1,7 @@
 """The denoising process: DDIM with classifier-free guidance (chapters 1 and 11)."""
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from .checks import (
     check_levels,
     check_number,
+    check_real,
     check_sampling,
     check_shape,
     check_streams,
@@ -69,7 +71,7 @@ def ddim_steps(
             the levels themselves, all rising or all falling.
         eta: 0 puts no noise back in (deterministic), 1 as much as DDPM would.
     """
-    check_number("eta", eta, 0, 1)
+    eta = check_number("eta", eta, 0, 1)
     levels = _levels(schedule, steps_or_levels)
     alphas = schedule.alphas_cumprod.float().tolist()  # The released sampler reads ᾱ from a float32 buffer.
     scales, steps = schedule.scale.tolist(), []
@@ -83,9 +85,12 @@ def ddim_steps(
 
 
 def _levels(schedule: NoiseSchedule, steps) -> list[int]:
-    if getattr(steps, "ndim", 0) or not isinstance(steps, SupportsIndex):
+    try:
+        if getattr(steps, "ndim", 0):  # An array of one level has an index, too.
+            raise TypeError
+        levels = schedule.ddim_timesteps(steps if isinstance(steps, bool) else operator.index(steps))
+    except TypeError:
         return check_levels(steps, len(schedule))
-    levels = schedule.ddim_timesteps(steps if isinstance(steps, bool) else int(steps))
     if len(levels) != steps:
         reason = f"evenly spaced over {len(schedule)} levels they would become {len(levels)}"
         raise unfitting_steps(steps, len(schedule), reason)
@@ -225,9 +230,9 @@ def noise_streams(seed: int | None, videos: int) -> list[torch.Generator]:
     """
     if seed is None:
         seed = torch.Generator().seed() % 2**62
-    check_number("seed", seed, 0, 2**63 - 1, whole=True)
-    check_number("videos", videos, 1, whole=True)
-    return [torch.Generator().manual_seed(int(seed) + i) for i in range(videos)]
+    first: int = check_number("seed", seed, 0, 2**63 - 1, whole=True)
+    videos = check_number("videos", videos, 1, whole=True)
+    return [torch.Generator().manual_seed(first + i) for i in range(videos)]
 
 
 def draw_noise(
@@ -242,6 +247,7 @@ def draw_noise(
     check_shape(shape)
     check_streams(generator, shape[0])
     like = torch.empty(0) if like is None else like
+    check_real("like", like)
     if isinstance(generator, Sequence):
         return torch.cat([draw_noise((1, *shape[1:]), stream, like) for stream in generator])
     device = like.device if generator is None else generator.device

@@ -245,7 +245,7 @@ class UNet3D(nn.Module):
 
     def _check(self, x: Any, timesteps: Any, context: Any, fps: Any) -> None:
         config = self.config
-        check_latents(x, config.in_channels, config.levels - 1, self.conv_out.weight.dtype)
+        check_latents("x", x, config.in_channels, config.levels - 1, self.conv_out.weight.dtype)
         check_timesteps(timesteps, *x.shape[:2])
         if context is not None or config.context_channels is not None:
             self._check_context(context, len(x))

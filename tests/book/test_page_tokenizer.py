@@ -1,11 +1,14 @@
 """The tokenizer that chapter 4 builds by hand gives CLIP's numbers, from the joins that the page lists."""
 
 import math
+import warnings
 
 import nbformat
 import pytest
 import torch
 from execute_notebooks import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vdmlib.released.encoders import TextEncoderConfig, tokenizer
 
@@ -30,6 +33,20 @@ def test_every_word_and_every_sentence_of_the_page(page):
     with pytest.warns(UserWarning, match="it does not see"):  # What is beyond 75 tokens of the long one.
         theirs = tokenizer(TextEncoderConfig())(sentences)
     assert torch.equal(torch.cat([page["tokenize"](text) for text in sentences]), theirs)
+
+
+def test_any_sentence_of_its_words_is_tokenised_as_clip_does(page):
+    theirs = tokenizer(TextEncoderConfig())
+
+    @settings(max_examples=40)
+    @given(st.lists(st.sampled_from(page["known"]), max_size=90), st.sampled_from([str.lower, str.upper, str.title]))
+    def same(words, cased):
+        text = cased(" ".join(words))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The model sees")
+            assert torch.equal(page["tokenize"](text), theirs([text]))
+
+    same()
 
 
 def test_the_page_lists_every_join_that_can_apply_to_its_words(page):

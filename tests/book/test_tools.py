@@ -1,6 +1,9 @@
 """Every command in tools/ says what it does."""
 
+import copy
 import json
+import os
+import random
 import runpy
 import sys
 from importlib import metadata
@@ -8,9 +11,13 @@ from pathlib import Path
 
 import benchmark
 import colab_environment
+import execute_notebooks
 import lock
+import nbformat
 import pytest
 import unet2d_ablations
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -25,6 +32,66 @@ def test_a_command_explains_itself(command, monkeypatch, capsys):
     assert stopped.value.code == 0
     first_line = capsys.readouterr().out.split("\n\n")[1].splitlines()[0]
     assert first_line in command.read_text(encoding="utf-8").replace("\n", " ")
+
+
+SOURCES = [
+    "print('one'); import sys; print('two', file=sys.stderr); print('three')",
+    "import random; random.random(); {name: len(name) for name in {'b', 'a', 'c'}}",
+    "from IPython.display import HTML, display; display(HTML('<b>bold</b>')); object() and None",
+    "import ipywidgets; box = ipywidgets.VBox([ipywidgets.IntSlider(i) for i in range(4)]); box",
+    "from tqdm import tqdm; sum(tqdm(range(1000)))",
+    "import torch; torch.manual_seed(0); torch.randn(300, 300) @ torch.randn(300, 300)",
+    "import matplotlib.pyplot as plt; plt.plot([1, 3, 2]); plt.title('ünï'); plt.show()",
+    "1 / 0",
+    "import os; print(sorted(os.listdir())); hash('text')",
+    "id_of = '\\u2028'; id_of",
+]
+
+
+def notebook_of(draw: random.Random) -> nbformat.NotebookNode:
+    """Cells in any order, with tags, with ids that are missing or not allowed, and what editors leave behind."""
+    cells = []
+    for source in draw.sample(SOURCES, len(SOURCES)) + draw.choices(SOURCES, k=3):
+        tags = {"tags": ["raises-exception"]} if "1 / 0" in source else draw.choice([{}, {"scrolled": True}])
+        cells.append(nbformat.v4.new_code_cell(source, metadata=tags, id=draw.choice(["same", "own", "its-own"])))
+        cells.append(nbformat.v4.new_markdown_cell(f"*{draw.random()}*"))
+    return nbformat.v4.new_notebook(cells=cells, metadata={"editor": {"opened": draw.random()}})
+
+
+@pytest.mark.filterwarnings("ignore")  # Of nbformat, about ids that are there twice.
+def test_any_notebook_becomes_the_same_bytes_twice(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ | execute_notebooks.ENVIRONMENT)
+    written = []
+    made = notebook_of(random.Random(0))
+    for notebook in (copy.deepcopy(made), copy.deepcopy(made)):
+        execute_notebooks.run(notebook)
+        written.append(execute_notebooks.normalise(notebook))
+    assert written[0] == written[1]
+    again = nbformat.reads(written[0], as_version=4)
+    assert execute_notebooks.normalise(again) == written[0]
+    assert "ZeroDivisionError" in written[0] and "image/png" in written[0] and "widget-view" in written[0]
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=50)
+@given(st.lists(st.tuples(TEXTS, st.sampled_from(["a", "b", "ok-id", "x" * 64]), st.booleans()), max_size=5), TEXTS)
+def test_the_one_form_of_a_notebook_is_its_own(cells, note):
+    """Whatever stands in it: bringing it into that form again changes nothing, and no source is lost."""
+    notebook = nbformat.v4.new_notebook(metadata={"note": note})
+    for source, name, is_code in cells:
+        kind = nbformat.v4.new_code_cell if is_code else nbformat.v4.new_markdown_cell
+        notebook.cells.append(kind(source, id=name, metadata={"tags": ["hide-input"], "other": note}))
+        if is_code:
+            notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=source)]
+    text = execute_notebooks.normalise(notebook)
+    read = nbformat.reads(text, as_version=4)
+    assert execute_notebooks.normalise(read) == text
+    assert [cell.source for cell in read.cells] == [source for source, *_ in cells]
+    assert len({cell.id for cell in read.cells}) == len(cells) and "note" not in read.metadata
+    assert all(set(cell.metadata) == {"tags"} for cell in read.cells)
 
 
 def test_the_colab_environment_has_what_the_colab_cell_installs():

@@ -276,6 +276,67 @@ def test_pixels_outside_are_refused_with_what_was_found(draw):
         draw(pictures.fill_(float("nan")))
 
 
+MAPS = [np.eye(2), np.zeros((3, 4))]
+MISTAKES = {
+    "no maps": (lambda: viz.heatmap([]), ValueError, "maps is empty"),
+    "a mark outside": (lambda: viz.heatmap(MAPS, mark=(2, 0)), ValueError, r"mark has \(2, 0\) for a map of \(2, 2\)"),
+    "a mark of one number": (
+        lambda: viz.heatmap(MAPS, mark=(1,)),
+        ValueError,
+        r"mark has \(1,\).*pass \(row, column\)",
+    ),
+    "a mark too few": (lambda: viz.heatmap(MAPS, mark=[(0, 0)]), ValueError, "mark has 1 entries for 2 maps"),
+    "titles of numbers": (lambda: viz.heatmap(MAPS, [1, 2]), TypeError, r"titles is \[1, 2\]: pass strings"),
+    "signed in words": (lambda: viz.heatmap(MAPS, signed="no"), ValueError, "signed is 'no': use True or False"),
+    "numbers that fill the page": (lambda: viz.heatmap(MAPS, numbers=".1000f"), ValueError, r"numbers is '\.1000f'"),
+    "a map without numbers": (lambda: viz.heatmap([torch.zeros(2, 2, device="meta")]), TypeError, "on meta: pass real"),
+    "limits that are equal": (
+        lambda: viz.image_grid(np.zeros((1, 2, 2)), limits=(1, 1)),
+        ValueError,
+        r"limits is \(1, 1\)",
+    ),
+    "limits in words": (lambda: viz.image_grid(np.zeros((1, 2, 2)), limits="ab"), ValueError, "limits is 'ab'"),
+    "a size in words": (lambda: viz.image_grid(np.zeros((1, 2, 2)), size="7"), ValueError, "size is '7': use a number"),
+    "rows too many": (lambda: viz.image_grid(np.zeros((1, 2, 2)), rows=["a", "b"]), ValueError, "rows is .* 1 rows"),
+    "a tensor of one axis": (lambda: viz.tensor_row([("x", (3,))]), ValueError, r"'x' has the shape \(3,\)"),
+    "an empty tensor": (lambda: viz.tensor_row([("x", (0, 4, 4))]), ValueError, "'x' has the shape .*from 1"),
+    "a colour that is none": (lambda: viz.tensor_row([("x", (1, 2, 3))], colour="bleu"), ValueError, "'bleu'"),
+    "several numbers in a cell": (lambda: viz.table(["a"], [[torch.zeros(3)]]), ValueError, r"shape \(3,\): pass one"),
+    "no pictures to turn": (lambda: viz.image_slider([], [], "x"), ValueError, "pictures is empty"),
+    "a pause that GIF cannot count": (
+        lambda: viz.gif_bytes(np.zeros((2, 4, 4)), hold=10**6),
+        ValueError,
+        "hold is 1000000",
+    ),
+    "pixels as large as a page": (
+        lambda: viz.gif_bytes(np.zeros((2, 4, 4)), scale=10**4),
+        ValueError,
+        "scale is 10000",
+    ),
+    "a slider along a number": (
+        lambda: viz.image_slider(MAPS, ["a", "b"], 5),
+        TypeError,
+        r"description is \[5\]: pass",
+    ),
+    "no rows of pixels": (lambda: viz.row_map([], [], [], (0, 0, 0)), ValueError, "rows is empty"),
+    "a pixel outside": (
+        lambda: viz.row_map([np.zeros((1, 2, 2))], ["a"], ["time"], (0, 2, 0)),
+        ValueError,
+        r"mark is \(0, 2, 0\) in an array of \(1, 2, 2\)",
+    ),
+    "no transformers": (lambda: viz.transformer_map([], []), ValueError, "transformers is empty"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_cannot_be_drawn_is_said_in_one_sentence_and_leaves_no_figure(name):
+    call, kind, says = MISTAKES[name]
+    with pytest.raises(kind, match=says) as error:
+        call()
+    assert str(error.value).endswith(".") and "\n" not in str(error.value) and not plt.get_fignums()
+
+
 def test_to_bytes_turns_pixels_to_the_order_of_picture_files():
     frames = torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(2, 3, 4, 5)
     data = viz.to_bytes(frames)

@@ -56,7 +56,7 @@ def losses(result: training.Result) -> list[float]:
     return [row["loss"] for row in result.log]
 
 
-def run_script(path: Path, body: str, *launcher: str, **values) -> subprocess.CompletedProcess:
+def run_script(path: Path, body: str, *launcher: str, timeout: int = 300, **values) -> subprocess.CompletedProcess:
     """Run a program in a process of its own; ``values`` are its variables."""
     start = ["import os, signal, sys", "import torch", "torch.set_num_threads(1)"]
     start += [f"sys.path.insert(0, {str(Path(__file__).parent)!r})", "from tiny_training import *"]
@@ -64,4 +64,4 @@ def run_script(path: Path, body: str, *launcher: str, **values) -> subprocess.Co
     path.write_text("\n".join([*start, body]))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)

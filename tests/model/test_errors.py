@@ -100,6 +100,9 @@ BAD = {
     "x_without_videos": (forward(x=torch.zeros(0, 3, 4, 8, 4)), ValueError, "(0, 3, 4, 8, 4)", "empty"),
     "x_of_integers": (forward(x=torch.zeros(2, 3, 4, 8, 4).long()), TypeError, "torch.int64", "torch.float32"),
     "x_in_half_precision": (forward(x=torch.zeros(2, 3, 4, 8, 4).half()), TypeError, "torch.float16", "torch.float32"),
+    "x_sparse": (forward(x=torch.zeros(2, 3, 4, 8, 4).to_sparse()), TypeError, "x is sparse", ".to_dense()"),
+    "timesteps_of_a_mask": (forward(timesteps=torch.tensor([True, False])), TypeError, "timesteps is torch.bool"),
+    "fps_of_a_mask": (forward(fps=torch.tensor([True, False])), TypeError, "fps is torch.bool"),
     "x_no_tensor": (forward(x=[[0.0]]), TypeError, "x is of type list", "must be a tensor"),
     "timesteps_a_number": (forward(timesteps=500), TypeError, "timesteps is of type int", "must be a tensor"),
     "timesteps_left_out": (forward(timesteps=None), TypeError, "timesteps is of type NoneType", "tensor"),
@@ -194,6 +197,25 @@ BAD = {
         lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(0), torch.zeros(0)), ValueError, "shape (0,)", "each level",
     ),
     "schedule_of_less_than_nothing": (schedule("linear", -5), ValueError, "steps is -5", "a whole number from 1"),
+    "schedule_of_too_many_levels": (schedule("linear", 10**400), ValueError, "steps is 1000", "from 1 to 1000000"),
+    "scale_over_too_many_levels": (
+        lambda _: vdmlib.NoiseSchedule.linear().with_scale(0.7, steps=10**9), ValueError,
+        "steps is 1000000000", "1000000",
+    ),
+    "schedule_of_complex_numbers": (
+        lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(2) + 0j, torch.ones(2)), TypeError, "complex64", "real numbers",
+    ),
+    "schedule_of_no_numbers": (
+        lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(2, device="meta"), torch.ones(2)), TypeError,
+        "meta", "hold real",
+    ),
+    "schedule_of_one_level_stretched": (
+        lambda vdmlib: vdmlib.NoiseSchedule.linear(1).with_zero_terminal_snr(), ValueError,
+        "nothing to stretch", "falls",
+    ),
+    "schedule_without_noise_stretched": (
+        lambda vdmlib: vdmlib.NoiseSchedule.linear(10, 0.0, 0.0).with_zero_terminal_snr(), ValueError, "ᾱ is 1", "two",
+    ),
     "schedule_of_half_a_level": (schedule("cosine", 2.5), ValueError, "steps is 2.5", "a whole number from 1"),
     "schedule_of_two_lengths": (
         lambda vdmlib: vdmlib.NoiseSchedule(torch.zeros(5), torch.ones(4)), ValueError, "(5,)", "(4,)",
@@ -247,6 +269,9 @@ BAD = {
     "level_a_number": (add_noise(t=5), TypeError, "t is of type int", "tensor of whole numbers"),
     "levels_with_fractions": (add_noise(t=(1.5, 2.5)), TypeError, "torch.float32", "whole numbers"),
     "noise_of_other_shape": (add_noise(noise=(2, 1, 4, 8, 8)), ValueError, "(2, 3, 4, 8, 8)", "(2, 1, 4, 8, 8)"),
+    "data_of_8_bits": (
+        add_noise(x0=torch.zeros(2, 3, 4, 8, 8).to(torch.float8_e4m3fn)), TypeError, "float8_e4m3fn", ".float()",
+    ),
     "data_of_integers": (add_noise(x0=torch.zeros(2, 3, 4, 8, 8).int()), TypeError, "torch.int32", ".float()"),
     "no_steps": (timesteps(0), ValueError, "steps is 0", STEPS),
     "more_steps_than_levels": (timesteps(2000), ValueError, "steps is 2000", "1000 levels", STEPS),
@@ -288,6 +313,18 @@ BAD = {
     "levels_beyond_the_last": (sample(steps=[999, 1000]), ValueError, "from 999 to 1000", "0 ... 999"),
     "levels_below_zero": (sample(steps=range(1, -3, -1)), ValueError, "from -2 to 1", "0 ... 999"),
     "listed_levels_with_fractions": (sample(steps=[999.0, 1.0]), ValueError, "[999.0, 1.0]", "whole numbers"),
+    "levels_of_a_mask": (
+        sample(steps=torch.tensor([True, False])), ValueError,
+        "tensor([ True, False])", "whole numbers",
+    ),
+    "half_a_step_in_a_tensor": (sample(steps=torch.tensor(0.5)), ValueError, "tensor(0.5000)", "whole numbers"),
+    "fps_of_which_one_is_below_zero": (
+        sample(fps=torch.tensor([8.0, -1.0]), **GUIDED), ValueError, "fps is [8.0, -1.0]", "above 0",
+    ),
+    "noise_like_whole_numbers": (
+        lambda vdmlib: vdmlib.sampling.draw_noise((2, 3), like=torch.zeros(1).long()), TypeError,
+        "torch.int64", ".float()",
+    ),
     "levels_as_truth_values": (sample(steps=[True, False]), ValueError, "[True, False]", "whole numbers"),
     "levels_up_and_down": (sample(steps=[1, 900, 500]), ValueError, "[1, 900, 500]", "all rising or all falling"),
     "levels_given_twice": (sample(steps=[900, 500, 500]), ValueError, "[900, 500, 500]", "each level once"),
@@ -333,6 +370,37 @@ BAD = {
         ValueError, "(4, 2, 3, 4, 8, 4)", "(5, 2, 3, 4, 8, 4)",
     ),
     # Other parts
+    "pictures_in_a_list": (
+        lambda vdmlib: vdmlib.unet2d.UNet2D()([[0.0]], torch.ones(1)), TypeError,
+        "x is of type list",
+    ),
+    "noise_level_a_number": (
+        lambda vdmlib: vdmlib.unet2d.UNet2D()(torch.zeros(1, 1, 8, 8), 0.5), TypeError, "noise_level is of type float",
+    ),
+    "latents_of_four_axes": (
+        lambda vdmlib: vdmlib.autoencoder.Autoencoder().decode(torch.zeros(2, 8, 4, 4)), ValueError,
+        "latents has shape (2, 8, 4, 4)", "frames, 8, height",
+    ),
+    "clips_in_another_type": (
+        lambda vdmlib: vdmlib.autoencoder.Autoencoder().encode(torch.zeros(1, 1, 3, 8, 8).double()), TypeError,
+        "video is torch.float64", "the weights are torch.float32",
+    ),
+    "autoencoder_of_odd_channels": (
+        lambda vdmlib: vdmlib.autoencoder.Autoencoder(channels=(7,)), ValueError, "channels is (7,)", "8 groups",
+    ),
+    "psnr_of_bytes": (
+        lambda vdmlib: vdmlib.autoencoder.psnr(torch.zeros(3).byte(), torch.zeros(3).byte()), TypeError, "torch.uint8",
+    ),
+    "weights_of_several_types": (
+        lambda vdmlib: load({n: w.half() if w.ndim > 1 else w for n, w in
+                             vdmlib.checkpoints.unet_to_videocrafter(network()).items()})(vdmlib),
+        ValueError, "several types (torch.float16, torch.float32)", "dtype=torch.float32",
+    ),
+    "released_names_of_something_else": (
+        lambda vdmlib: vdmlib.checkpoints.unet_to_videocrafter({}), TypeError, "net is {}", "UNet3D(config)",
+    ),
+    "released_channels_a_number": (released(channel_mult=4), TypeError, "channel_mult is 4", "list of whole numbers"),
+    "released_levels_in_words": (released(attention_resolutions="421"), TypeError, "'421'", "list of whole numbers"),
     "inflated_by_an_even_number": (inflate(nn.Conv2d(4, 4, 3), 4), ValueError, "4 frames", "odd"),
     "inflated_by_less_than_nothing": (inflate(nn.Conv2d(4, 4, 3), -1), ValueError, "-1 frames", "odd"),
     "inflated_linear_layer": (inflate(nn.Linear(4, 4)), TypeError, "Linear", "Conv2d"),

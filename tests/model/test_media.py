@@ -1,9 +1,11 @@
 """Pictures in and videos out: one range, one picture whatever its form, and no file half written."""
 
 import io
+import os
 import resource
 import subprocess
 import sys
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
@@ -74,6 +76,44 @@ def test_a_picture_is_upright_whatever_the_camera_wrote_beside_it(orientation, t
         assert torch.equal(media.read_images(image), UPRIGHT[None]), form
 
 
+@settings(max_examples=40)
+@given(
+    st.tuples(st.integers(2, 9), st.integers(2, 9), st.sampled_from([1, 3])),
+    st.sampled_from(["png", "bmp", "tiff", "ppm", "webp"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_picture_comes_back_bit_for_bit_from_every_format_that_loses_nothing(shape, suffix, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    pixels = pixels[..., 0] if shape[-1] == 1 else pixels
+    picture, buffer = Image.fromarray(pixels), io.BytesIO()
+    picture.save(buffer, suffix, **{"lossless": True} if suffix == "webp" else {})
+    bytes_of = [media.to_bytes(media.read_images(form))[0] for form in (buffer.getvalue(), picture, pixels)]
+    expected = torch.as_tensor(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    assert all(torch.equal(found, expected) for found in bytes_of)
+    again = media.read_images(media.to_bytes(media.read_images(pixels)))
+    assert torch.equal(again, media.read_images(pixels))
+
+
+@settings(max_examples=30)
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 8), st.integers(1, 8)),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([8, 25.0, Fraction(24000, 1001), np.float32(12), np.uint8(10), np.int64(16)]),
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_gif_of_few_colours_shows_every_pixel_as_it_was(shape, dtype, seed, fps):
+    """Of any type, at a rate that is any kind of number; a GIF has 256 colours."""
+    f, h, w = shape
+    draw = torch.Generator().manual_seed(seed)
+    video = (2 * torch.randint(0, 2, (f, 3, h, w), generator=draw) - 1).to(dtype)
+    video[:, :, 0, 0] = (torch.arange(f) % 2 * 2.0 - 1)[:, None].to(dtype)  # Equal frames would become one.
+    frames = shown(media.save_video(video, io_path(), fps))
+    assert len(frames) == f
+    for frame, expected in zip(frames, video, strict=True):
+        assert torch.equal(frame, expected.permute(1, 2, 0).float())
+
+
 GREY = PIXELS.mean(axis=2).astype(np.uint8)
 
 
@@ -122,6 +162,30 @@ def test_several_pictures():
     assert media.read_images([small, small]).shape == (2, 3, 4, 4)
     with pytest.raises(ValueError, match="pictures of 4 × 4, 4 × 9, but needs one size: resize") as caught:
         media.read_images([small, wide])
+    one_sentence(caught.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "image, kind, says",
+    [
+        ("circle.png", FileNotFoundError, "no picture circle.png"),
+        ("pipe.png", FileNotFoundError, "no picture pipe.png"),
+        ("/dev/zero", FileNotFoundError, "no picture /dev/zero"),
+        ("a" * 5000, FileNotFoundError, r"no picture a{60}\.\.\.a{90}: correct the path"),
+        ("no\nsuch.png", FileNotFoundError, r"no picture 'no\\nsuch\.png'"),
+        ("~no-such-user/a.png", FileNotFoundError, "no picture ~no-such-user/a.png"),
+        ("text\n.png", ValueError, r"'text\\n\.png' is no picture that can be read"),
+        (torch.zeros(3, 4, 4).to_sparse(), TypeError, "is sparse"),
+        (torch.zeros(3, 4, 4, device="meta"), ValueError, "meta, which holds no numbers"),
+        (torch.zeros(3, 4, 4).bool(), ValueError, "image is torch.bool"),
+    ],
+)
+def test_strange_files_and_tensors_are_named_in_one_line(image, kind, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("circle.png", "circle.png"), os.mkfifo("pipe.png"), Path("text\n.png").write_text("no picture")
+    with pytest.raises(kind, match=says) as caught:
+        media.read_images(image)
     one_sentence(caught.value)
 
 
@@ -178,6 +242,8 @@ def test_the_middle_square(shape):
 
 @pytest.mark.usefixtures("unchecked")
 def test_helpers_take_tensors():
+    with pytest.raises(ValueError, match=r"pixels is torch\.uint8, .*: divide bytes by 127\.5 and subtract 1"):
+        media.to_bytes(torch.as_tensor(PIXELS))
     for helper, name in ((media.centre_square, "picture"), (media.to_bytes, "pixels")):
         with pytest.raises(TypeError, match=f"{name} is of type ndarray, but must be a tensor"):
             helper(PIXELS)
@@ -263,7 +329,7 @@ SAVES = {
     "a name that is too long": (VIDEO, dict(path="v" * 300 + ".gif"), PermissionError, "cannot be written: choose"),
     "a name that no file can have": (VIDEO, dict(path="v\0.gif"), PermissionError, "cannot be written: choose"),
     "where nobody may write": (VIDEO, dict(path="/proc/video.gif"), PermissionError, "cannot be written: choose"),
-    "no name": (VIDEO, dict(path=5), TypeError, r"path is a int: pass the name of a \.mp4 or \.gif file"),
+    "no name": (VIDEO, dict(path=5), TypeError, "path is 5: pass the name of a file or folder"),
     "two videos": (torch.zeros(2, 4, 3, 16, 16), dict(), ValueError, r"pick it with \[i\]"),
     "an array": (VIDEO.numpy(), dict(), TypeError, "frames is a ndarray: pass a tensor"),
     "no frames": (torch.zeros(0, 3, 16, 16), dict(), ValueError, r"shape \(0, 3, 16, 16\)"),
@@ -274,6 +340,18 @@ SAVES = {
     "bytes": (VIDEO.to(torch.uint8), dict(), ValueError, "frames is torch.uint8, .* divide bytes by 127.5"),
     "from 0 to 255": (VIDEO + 255, dict(), ValueError, "from 255 to 255, .*: divide bytes by 127.5 and subtract 1"),
     "beyond white": (VIDEO - 1.5, dict(), ValueError, r"from -1.5 to -1.5, .*: scale it, or .*\.clamp\(-1, 1\)"),
+    "sparse": (VIDEO.to_sparse(), dict(), TypeError, r"frames is sparse .*: convert it with \.to_dense\(\)"),
+    "no numbers": (VIDEO.to("meta"), dict(), ValueError, "frames is on the device meta, which holds no numbers"),
+    "too wide for a GIF": (
+        torch.zeros(1, 3, 2, 70_000),
+        dict(),
+        ValueError,
+        r"2 × 70000 are too large .* 65535 pixels",
+    ),
+    "too wide for an mp4": (torch.zeros(1, 3, 2, 16_386), dict(path="v.mp4"), ValueError, "2 × 16386 are too .* 16384"),
+    "a pipe": (VIDEO, dict(path="pipe.gif"), FileExistsError, r"pipe\.gif is there and is no file"),
+    "a home that nobody has": (VIDEO, dict(path="~no-such-user/v.gif"), FileNotFoundError, "no folder ~no-such-user"),
+    "a folder of two lines": (VIDEO, dict(path="no\nfolder/v.gif"), FileNotFoundError, r"no folder 'no\\nfolder'"),
     "not a number": (VIDEO / 0, dict(), ValueError, "not finite"),
 }
 
@@ -283,11 +361,11 @@ SAVES = {
 def test_what_cannot_be_saved(case, tmp_path, monkeypatch):
     frames, changes, kind_of_error, expected = SAVES[case]
     monkeypatch.chdir(tmp_path)
-    Path("taken.gif").mkdir(), Path("file.txt").write_text("")
+    Path("taken.gif").mkdir(), Path("file.txt").write_text(""), os.mkfifo("pipe.gif")
     with pytest.raises(kind_of_error, match=expected) as caught:
         vdmlib.save_video(frames, **{"path": "video.gif", **changes})
     assert "\n" not in str(caught.value) and str(caught.value)[-1] in ".)"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "taken.gif"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file.txt", "pipe.gif", "taken.gif"]
 
 
 def test_rounding_beyond_the_range_is_welcome(tmp_path):

@@ -2,13 +2,14 @@
 
 import itertools
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from einops import rearrange
 from golden_numbers import EXACT, relative_error
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny_networks import OPTIONS, modules, tiny_config, tiny_inputs, tiny_network
 from torch import Tensor, nn
@@ -143,6 +144,31 @@ def test_targets_are_what_the_sampler_takes_apart_again(kind, prediction):
         torch.testing.assert_close(parts[1], scaled, rtol=0, atol=1e-6 + 1e-6 / (alpha or 1) ** 0.5)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, Fraction])
+def test_numbers_of_any_library_mean_what_they_say(kind):
+    """One half and one quarter are the same number in all of them."""
+    half, quarter, ten = kind(0.5), kind(0.25), np.uint8(10)
+    for name, ours, theirs in (
+        ("linear", NoiseSchedule.linear(ten, quarter, half), NoiseSchedule.linear(10, 0.25, 0.5)),
+        ("scaled", NoiseSchedule.scaled_linear(ten, quarter, half), NoiseSchedule.scaled_linear(10, 0.25, 0.5)),
+        ("cosine", NoiseSchedule.cosine(ten, half), NoiseSchedule.cosine(10, 0.5)),
+        (
+            "scale",
+            NoiseSchedule.linear().with_scale(half, quarter, ten),
+            NoiseSchedule.linear().with_scale(0.5, 0.25, 10),
+        ),
+    ):
+        assert torch.equal(ours.betas, theirs.betas) and torch.equal(ours.scale, theirs.scale), name
+    assert ddim_steps(NoiseSchedule.linear(), np.uint8(50), half) == ddim_steps(NoiseSchedule.linear(), 50, 0.5)
+    x0, t = noise(2, 3), torch.tensor([3, 200])
+    for small in (torch.uint8, torch.int16, torch.uint16):
+        assert torch.equal(
+            NoiseSchedule.linear().add_noise(x0, x0, t.to(small)), NoiseSchedule.linear().add_noise(x0, x0, t)
+        )
+
+
 # Which levels
 
 
@@ -267,6 +293,85 @@ def test_nothing_needs_double_precision_on_the_device():
                 assert result.is_meta and result.dtype == torch.float32
         with pytest.raises(TypeError, match="float64 on a device"):
             x0.double()
+
+
+# Laws of every schedule
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["linear", "scaled_linear", "cosine"]),
+        "levels": st.integers(2, 300),
+        "ends": st.lists(st.floats(1e-5, 0.2), min_size=2, max_size=2),
+        "zero": st.booleans(),
+        "scale": st.none() | st.tuples(st.floats(0.1, 1), st.integers(1, 400)),
+        "prediction": st.sampled_from(["eps", "v", "x0"]),
+    }
+)
+
+
+def made_by(kind, levels, ends, zero, scale, prediction) -> NoiseSchedule:
+    """Of any length and shape, rescaled or not, with signal at its end or none."""
+    start, end = sorted(ends)
+    schedule = (
+        NoiseSchedule.cosine(levels, start) if kind == "cosine" else getattr(NoiseSchedule, kind)(levels, start, end)
+    )
+    schedule = schedule.with_zero_terminal_snr() if zero else schedule
+    if scale is not None:
+        schedule = schedule.with_scale(scale[0], steps=scale[1])
+    return replace(schedule, prediction=prediction)
+
+
+@settings(max_examples=60)
+@given(SETTINGS)
+def test_the_signal_falls_from_level_to_level(given_settings):
+    schedule = made_by(**given_settings)
+    alphas, snr = schedule.alphas_cumprod, schedule.snr()
+    assert len(schedule) == len(alphas) == len(schedule.betas) == len(schedule.scale)
+    assert ((alphas >= 0) & (alphas < 1)).all() and (alphas.diff() < 0).all()
+    assert (schedule.scale.diff() <= 1e-15).all() and (snr.diff() < 0).all() and (snr >= 0).all()
+    torch.testing.assert_close(alphas[0], 1 - schedule.betas[0], rtol=1e-12, atol=0)
+    stretched = schedule.with_zero_terminal_snr()
+    assert stretched.alphas_cumprod[-1] == 0 and stretched.scale.equal(schedule.scale)
+    torch.testing.assert_close(stretched.alphas_cumprod[0], alphas[0], rtol=1e-12, atol=0)
+
+
+@settings(max_examples=60)
+@given(SETTINGS, st.integers(1, 400))
+def test_a_number_of_steps_becomes_so_many_levels_of_the_schedule_or_names_those_that_do(given_settings, number):
+    schedule = made_by(**given_settings)
+    total = len(schedule)
+    try:
+        levels = schedule.ddim_timesteps(number)
+    except ValueError as error:
+        words = str(error).partition("use one of ")[2].partition(", or a list")[0]
+        fitting = [int(word) for word in words.split(", ")]
+        assert number not in fitting
+        for better in fitting:
+            assert len(schedule.ddim_timesteps(better)) == better
+    else:
+        assert levels[0] == 1 and levels[-1] < total and set(np.diff(levels)) <= {total // number}
+        assert len(levels) == number if total % number == 0 else len(levels) > number
+
+
+@settings(max_examples=60)
+@given(SETTINGS, st.data())
+def test_data_and_noise_are_mixed_and_told_apart_again_for_every_prediction(given_settings, data):
+    """add_noise, target and split_prediction undo one another at every level that says something of both."""
+    schedule = made_by(**given_settings)
+    level = data.draw(st.integers(0, len(schedule) - 1))
+    alpha, scale = float(schedule.alphas_cumprod[level]), float(schedule.scale[level])
+    shape = data.draw(st.tuples(*[st.integers(1, 3)] * data.draw(st.integers(1, 5))))
+    x0, eps = noise(*shape, dtype=torch.float64), noise(*shape, seed=1, dtype=torch.float64)
+    t = torch.full(shape[: data.draw(st.integers(1, min(2, len(shape))))], level)
+    for kind in data.draw(st.permutations([torch.int8, torch.int16, torch.int32, torch.int64])):
+        if level <= torch.iinfo(kind).max:
+            x, target = schedule.add_noise(x0, eps, t.to(kind)), schedule.target(x0, eps, t.to(kind))
+            torch.testing.assert_close(x, alpha**0.5 * scale * x0 + (1 - alpha) ** 0.5 * eps, rtol=1e-12, atol=1e-12)
+    assume(alpha > 1e-8 or schedule.prediction != "eps")
+    found_eps, found_x0 = vdmlib.sampling.split_prediction(schedule, target, x, alpha)
+    torch.testing.assert_close(found_x0, scale * x0, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(found_eps, eps, rtol=1e-7, atol=1e-7)
 
 
 # Settings of the sampler

@@ -4,6 +4,8 @@ import pytest
 import torch
 from einops import rearrange
 from golden_numbers import MARGIN, case, cases
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vdmlib.released.encoders import (
     LATENT_SCALE,
@@ -103,6 +105,38 @@ def test_latents_to_pixels_and_back(frames_at_once):
     first = rearrange(expected["pixels"][:, :, :1], "b c f h w -> b f c h w")
     latent = encode_pixels(vae, first, rearrange(x["noise"], "b c h w -> b 1 c h w"))
     assert golden.error(rearrange(latent, "b 1 c h w -> b c h w"), "latent_of_frame0") < MARGIN
+
+
+ANY_TEXT = st.text(st.characters(), max_size=60) | st.text(max_size=6).map(lambda text: text * 40)
+# What CLIP's cleaning takes together with its neighbours, or takes for one of its own signs, is left out.
+PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="&<"), max_size=40)
+
+
+@pytest.mark.filterwarnings("ignore:The model sees")
+@settings(max_examples=60)
+@given(st.lists(ANY_TEXT, min_size=1, max_size=3), st.sampled_from([5, 77]))
+def test_any_text_becomes_so_many_tokens_the_same_alone_and_among_others(texts, length):
+    tokenize = tokenizer(TextEncoderConfig(tokens=length))
+    rows = tokenize(texts)
+    assert rows.shape == (len(texts), length) and ((rows >= 0) & (rows < 49408)).all()
+    for text, row in zip(texts, rows, strict=True):
+        assert torch.equal(tokenize([text])[0], row)
+        assert row[0] == 49406 and (row == 49407).any()
+        end = int((row == 49407).nonzero()[-1])  # Nothing comes after the last sign for the end.
+        assert not row[end + 1 :].any()
+
+
+@settings(max_examples=60)
+@given(PLAIN, PLAIN)
+def test_words_beside_each_other_are_the_tokens_of_both(first, second):
+    tokenize = tokenizer(TextEncoderConfig(tokens=200))
+
+    def ids(text: str) -> list[int]:
+        row = tokenize([text])[0].tolist()
+        return row[1 : row.index(49407)]
+
+    assert ids(f"{first} {second}") == ids(first) + ids(second)
+    assert ids(first.upper()) == ids(first) == ids(f"  {first} ")
 
 
 def test_what_the_model_does_not_see_is_quoted():

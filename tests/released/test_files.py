@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vdmlib import UNet3D, UNet3DConfig
@@ -45,6 +48,64 @@ def test_every_kind_of_file_is_read(tmp_path, name):
     save(WEIGHTS, tmp_path / name, FILES[name])
     content = read_checkpoint(str(tmp_path / name))
     assert content.keys() == WEIGHTS.keys() and all(torch.equal(content[n], w) for n, w in WEIGHTS.items())
+
+
+KINDS = ("float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "int64", "int32", "uint8", "bool")
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+TENSORS = st.dictionaries(
+    NAMES.filter(lambda name: name != "__metadata__"),
+    st.tuples(st.sampled_from(KINDS), st.lists(st.integers(0, 4), max_size=4), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=60)
+@given(TENSORS, st.sampled_from(sorted(FILES.items())), NAMES.map(lambda name: name.replace("/", "|")))
+def test_tensors_of_any_name_type_and_shape_come_back_bit_for_bit(given_tensors, file, stem):
+    """From every kind of file, whatever its own name."""
+    draw, weights = torch.Generator().manual_seed(0), {}
+    for name, (kind, shape, turned) in given_tensors.items():
+        value = (100 * torch.randn(shape, generator=draw)).to(getattr(torch, kind))
+        weights[name] = value.mT if turned and value.ndim > 1 and file[1] != "safetensors" else value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{stem[:8]}{file[0]}"
+        save(weights, path, file[1])
+        content = read_checkpoint(path)
+        assert content.keys() == weights.keys()
+        for name, value in weights.items():
+            found = content[name]
+            assert (found.dtype, found.shape) == (value.dtype, value.shape)
+            same = found.contiguous().flatten().view(torch.uint8), value.contiguous().flatten().view(torch.uint8)
+            assert torch.equal(*same), name
+
+
+STRANGE = {
+    "a number": (5, TypeError, "is 5: pass the name of a file or folder"),
+    "nothing": (None, TypeError, "is None: pass the name"),
+    "bytes": (b"a.ckpt", TypeError, "pass the name of a file or folder, a string or a Path"),
+    "a list": (["a.ckpt"], TypeError, r"is \['a\.ckpt'\]: pass the name"),
+    "a name of two lines": ("no\nsuch.ckpt", FileNotFoundError, r"'no\\nsuch\.ckpt'"),
+    "a name that no file can have": ("a\0b.ckpt", FileNotFoundError, r"'a\\x00b\.ckpt'"),
+    "a name that is too long": ("a" * 5000 + ".ckpt", FileNotFoundError, r"no file a{60}\.\.\.a{85}\.ckpt"),
+    "a home that nobody has": ("~no-such-user/a.ckpt", FileNotFoundError, "no file ~no-such-user/a.ckpt"),
+    "a name in a circle": ("circle.ckpt", FileNotFoundError, "no file circle.ckpt"),
+    "a pipe": ("pipe.ckpt", FileNotFoundError, "no file pipe.ckpt"),
+    "an endless file": ("/dev/zero", FileNotFoundError, "no file /dev/zero"),
+    "an empty file of two lines": ("empty\n.ckpt", CheckpointError, r"'empty\\n\.ckpt' is damaged or not a checkpoint"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", STRANGE)
+def test_strange_names_and_files_are_named_in_one_line(case, tmp_path, monkeypatch):
+    path, kind, says = STRANGE[case]
+    monkeypatch.chdir(tmp_path)
+    os.symlink("circle.ckpt", "circle.ckpt"), os.mkfifo("pipe.ckpt"), Path("empty\n.ckpt").touch()
+    for read in (read_checkpoint, lambda given: load_release(find_checkpoint(given), "t2v")):
+        with pytest.raises(kind, match=says) as error:
+            read(path)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("path", ["nowhere.ckpt", "."])

@@ -6,6 +6,8 @@ import warnings
 import pytest
 import torch
 from einops import repeat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_pipelines import KINDS, ONE_ROUNDING, PICTURE, difference, sample
 
 import vdmlib
@@ -109,6 +111,21 @@ def test_a_prompt_is_the_same_video_alone_and_among_others(exact_pipes):
             alone = sample(exact_pipes["t2v"], prompt, seed=1 + i, **settings)
             assert difference(together[i : i + 1], alone) <= ONE_ROUNDING
         assert (together[0] - together[2]).abs().mean() > 0.01, "one prompt twice is two videos"
+
+
+def test_one_seed_is_one_video_wherever_in_a_batch(exact_pipes):
+    pipe = exact_pipes["t2v"]
+
+    @settings(max_examples=4)
+    @given(st.integers(0, 2**63 - 4), st.lists(st.text(max_size=20), min_size=2, max_size=3))
+    def same(seed, prompts):
+        given_settings = dict(frames=1, width=64, steps=[500, 1])
+        together = sample(pipe, prompts, seed=seed, **given_settings)
+        for i, prompt in enumerate(prompts):
+            alone = sample(pipe, prompt, seed=seed + i, **given_settings)
+            assert difference(together[i : i + 1], alone) <= ONE_ROUNDING
+
+    same()
 
 
 @pytest.mark.parametrize("form", ["one", "two", "two sizes"])

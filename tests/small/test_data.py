@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from vdmlib.small import data, judge
@@ -82,6 +84,41 @@ def test_captions_become_words():
     assert tokens[1, 3:].tolist() == [0, 0, 0] and tokens[2].tolist() == [0] * 6
 
 
+WORDS = st.lists(st.sampled_from(data.VOCABULARY[1:]), max_size=data.CAPTION_TOKENS)
+SPACES = st.sampled_from([" ", "  ", "\t", "\n", "\u00a0"])
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(WORDS, SPACES), min_size=1, max_size=4))
+def test_words_come_back_from_their_numbers_whatever_stands_between_them(captions):
+    tokens = data.tokenize([space.join(words) + space for words, space in captions])
+    assert tokens.shape == (len(captions), data.CAPTION_TOKENS)
+    for row, (words, _) in zip(tokens.tolist(), captions, strict=True):
+        assert [data.VOCABULARY[number] for number in row if number] == words
+        assert row[len(words) :] == [0] * (data.CAPTION_TOKENS - len(words))
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_any_other_text_is_refused_in_one_sentence(text):
+    words = text.split()
+    if len(words) <= data.CAPTION_TOKENS and all(word in data.VOCABULARY for word in words):
+        assert data.tokenize([text]).shape == (1, data.CAPTION_TOKENS)
+        return
+    with pytest.raises(ValueError, match="cannot be read: use at most 6 of the words a, moving, 0") as error:
+        data.tokenize([text])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**31 - 1), st.lists(st.integers(-(2**53), 2**53 - 1), min_size=1, max_size=3))
+def test_any_clip_of_any_seed_is_the_same_alone_and_in_a_batch(seed, numbers):
+    clips = data.MovingDigits(length=2**53, seed=seed)
+    together = clips.batch(numbers)
+    for i, number in enumerate(numbers):
+        alone = clips[number]
+        assert torch.equal(alone.video, together.video[i]) and alone.caption == together.prompts[i].caption
+
+
 def test_stills_are_one_frame_in_the_middle():
     clips = data.MovingDigits(still=True).batch(range(20))
     assert clips.video.shape[1] == 1
@@ -109,6 +146,19 @@ def test_a_clip_may_be_asked_for_by_any_whole_number_and_from_the_end(index):
     assert torch.equal(clips.batch([index]).video[0], clips[3].video)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_any_library_and_glyphs_of_any_type_make_the_same_clips():
+    ours = data.MovingDigits(length=np.uint8(200), seed=np.uint8(250), size=np.int32(32), frames=np.uint8(3))
+    theirs = data.MovingDigits(length=200, seed=250, size=32, frames=3)
+    assert torch.equal(ours[199].video, theirs[199].video)
+    assert [len(some) for some in ours.batches(np.uint8(90), np.uint8(1))] == [90]
+    glyphs = data.handwriting("test")[1, :2]
+    for dtype in (torch.float64, torch.float16):
+        torch.testing.assert_close(
+            data.render(glyphs.to(dtype), [PROMPT] * 2), data.render(glyphs, [PROMPT] * 2), atol=2e-3, rtol=0
+        )
+
+
 def test_a_dataset_can_be_gone_through():
     assert [clip.caption for clip in data.MovingDigits(length=3)] == [
         prompt.caption for prompt in data.MovingDigits().batch(range(3)).prompts
@@ -124,6 +174,26 @@ BAD = {
     "no captions": (lambda: data.tokenize([]), ValueError, "captions is empty"),
     "numbers": (lambda: data.tokenize([7]), TypeError, "captions is [7]", "one string"),
     "nothing": (lambda: data.tokenize(None), TypeError, "captions is None", "one string"),
+    "a mask of clips": (
+        lambda: data.MovingDigits().batch(torch.tensor([True, False])),
+        TypeError,
+        "index is tensor(True)",
+        "whole number",
+    ),
+    "a slice of the data": (lambda: data.MovingDigits().batch(slice(0, 3)), TypeError, "slice(0, 3, None)", "range(8)"),
+    "one clip as several": (lambda: data.MovingDigits().batch(3), TypeError, "indices is 3", "range(8)"),
+    "a clip far beyond": (lambda: data.MovingDigits()[10**400], IndexError, "Clip 1000", "0 to 999999"),
+    "clips backwards": (lambda: data.MovingDigits().batch([0, 1])[::-1], TypeError, "slice(None, None, -1)", "[2:5]"),
+    "still in words": (lambda: data.MovingDigits(still="no"), ValueError, "still is 'no'", "True or False"),
+    "glyphs in bytes": (
+        lambda: data.render(GLYPHS.byte(), [PROMPT] * 2),
+        TypeError,
+        "glyphs is torch.uint8",
+        ".float()",
+    ),
+    "glyphs to 255": (lambda: data.render(255 + GLYPHS, [PROMPT] * 2), ValueError, "from 255 to 255", "0 to 1"),
+    "glyphs of nan": (lambda: data.render(GLYPHS / 0, [PROMPT] * 2), ValueError, "from nan to nan", "0 to 1"),
+    "a caption that never ends": (lambda: data.tokenize(["x" * 10**5]), ValueError, "cannot be read", "a, moving"),
     "digit": (lambda: data.Prompt(10, "red"), ValueError, "digit is 10", "from 0 to 9"),
     "digit as text": (lambda: data.Prompt("7", "red"), ValueError, "digit is '7'", "from 0 to 9"),
     "colour": (lambda: data.Prompt(1, "violet"), ValueError, "colour is 'violet'", "red, yellow"),

@@ -1,10 +1,13 @@
 """The small model: what it is told, what it makes of it, and what it refuses."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_training import DENOISERS, TinyStage, tiny
 from torch import nn
 
@@ -44,6 +47,29 @@ def test_a_clip_does_not_depend_on_what_is_made_beside_it(kind, eta):
     # The second one has the stream of the next seed.
     torch.testing.assert_close(both[1:], model.generate([BLUE], 16, seed=2, eta=eta, **picture), atol=1e-9, rtol=0)
     assert (both[0] - both[1]).abs().max() > 1e-3
+
+
+CAPTIONS = ["", RED, BLUE, "a green 3", "moving"]
+
+
+@settings(max_examples=8)
+@given(
+    st.integers(0, 2**63 - 4),
+    st.lists(st.tuples(st.sampled_from(CAPTIONS), st.floats(0.1, 100)), min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_one_seed_is_one_clip_alone_or_anywhere_in_a_batch(seed, asked, eta):
+    model = tiny_model()
+    captions, rates = [caption for caption, _ in asked], [fps for _, fps in asked]
+    together = model.generate(captions, rates, seed=seed, eta=eta, frames=2)
+    for i, (caption, fps) in enumerate(asked):
+        alone = model.generate([caption], fps, seed=seed + i, eta=eta, frames=2)
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-9, rtol=0)
+
+
+@cache
+def tiny_model() -> small.Pipeline:
+    return pipeline()
 
 
 def test_the_cards_settings_are_used_unless_others_are_given():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import isfinite
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import TinyStage, tiny
@@ -10,6 +11,7 @@ from torch import nn
 
 from vdmlib.autoencoder import Autoencoder
 from vdmlib.small import data, judge
+from vdmlib.small.model import small_schedule
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +140,85 @@ def test_the_whole_verdict_on_real_clips_is_the_ceiling(clips):
     assert verdict.everything == pytest.approx(verdict.digit)
     assert verdict.frechet == pytest.approx(0, abs=1e-3) and verdict.glyph_similarity > 0.95
     assert "| real |" in judge.verdict_table({"real": verdict})
+
+
+# What can come into it
+
+CLIPS = data.MovingDigits("test").batch(range(2))
+LEVELS = dict(predict=lambda x, *_: x, autoencoder=Autoencoder().eval(), schedule=small_schedule(), clips=CLIPS)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_clips_of_any_float_type_are_judged_alike(dtype):
+    classifier, video, prompts = judge.load_classifier(), CLIPS.video, CLIPS.prompts
+    for changed in (video.to(dtype), video.to(dtype).requires_grad_()):
+        assert judge.predict_digits(classifier, changed).equal(judge.predict_digits(classifier, video))
+        assert [seen[:2] for seen in judge.read_clip(changed)] == [seen[:2] for seen in judge.read_clip(video)]
+        right = judge.right_answers(classifier, changed, prompts)
+        assert all(
+            right[name].equal(answers) for name, answers in judge.right_answers(classifier, video, prompts).items()
+        )
+        found, expected = judge.features(classifier, changed), judge.features(classifier, video)
+        torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+def losses(**changed):
+    return lambda: judge.wrong_condition_losses(**LEVELS | dict(timesteps=[5]) | changed)
+
+
+BAD = {
+    "clips of nan": (lambda: judge.read_clip(CLIPS.video / 0), ValueError, "not finite"),
+    "digits of nan": (lambda: judge.predict_digits(judge.DigitClassifier(), CLIPS.video / 0), ValueError, "not finite"),
+    "one frame": (lambda: judge.velocity(CLIPS.video[:, :1]), ValueError, "one frame does not move"),
+    "8 bits": (lambda: judge.ink(CLIPS.video.to(torch.float8_e4m3fn)), ValueError, "float8_e4m3fn"),
+    "sparse clips": (lambda: judge.ink(CLIPS.video.to_sparse()), TypeError, "video is sparse"),
+    "one speed": (lambda: judge.nearest_speed(torch.tensor(1.5)), ValueError, "pixels_per_frame has shape ()"),
+    "speed of nan": (lambda: judge.nearest_speed(torch.tensor([float("nan")])), ValueError, "not finite"),
+    "pictures of whole numbers": (
+        lambda: judge.correlation(torch.ones(2, 4).int(), torch.ones(2, 4).int()), TypeError, "a is torch.int32",
+    ),
+    "clouds of whole numbers": (
+        lambda: judge.frechet_distance(torch.ones(9, 2).int(), torch.ones(9, 2)), TypeError, "a is torch.int32",
+    ),
+    "clouds of nan": (
+        lambda: judge.frechet_distance(torch.ones(9, 2), torch.ones(9, 2) / 0), ValueError, "b holds numbers", "finite",
+    ),
+    "a rate that has no next": (
+        lambda: judge.wrong_prompts([data.Prompt(7, "red", "left", "slowly", 8)], "fps"), ValueError,
+        "fps is 8", "10, 16",
+    ),
+    "a still made wrong": (
+        lambda: judge.wrong_prompts([data.Prompt(7, "red")], "direction"), ValueError,
+        "direction is None", "left, right",
+    ),
+    "verdicts in a list": (lambda: judge.verdict_table([1]), TypeError, "verdicts is [1]"),
+    "no predictor": (losses(predict=None), TypeError, "predict is None", "VideoModel"),
+    "no autoencoder": (losses(autoencoder=None), TypeError, "autoencoder is None", "load_autoencoder()"),
+    "no schedule": (losses(schedule=None), TypeError, "schedule is None", "small_schedule()"),
+    "a level": (losses(timesteps=5), ValueError, "timesteps is 5", "a list of levels"),
+    "a level too high": (losses(timesteps=[1000]), ValueError, "timesteps lists levels from 1000", "0 ... 999"),
+    "seed in words": (losses(seed="lucky"), ValueError, "seed is 'lucky'", "whole number"),
+    "a prediction of another shape": (
+        losses(predict=lambda *_: torch.zeros(1)), ValueError,
+        "What is predicted has shape (1,)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_judged_is_said_in_one_sentence(name):
+    call, kind, *named = BAD[name]
+    with pytest.raises(kind) as error:
+        call()
+    message = str(error.value)
+    assert all(fragment in message for fragment in named), message
+    assert message.endswith(".") and "\n" not in message and type(error.value) is kind
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_levels_and_seeds_of_any_library_are_the_same_losses():
+    expected = losses(timesteps=[5, 700], seed=3)()
+    for levels, seed in ((np.array([5, 700]), np.int64(3)), (torch.tensor([5, 700]), np.uint8(3))):
+        assert losses(timesteps=levels, seed=seed)() == expected

@@ -66,7 +66,7 @@ print(json.dumps(dict(killed=killed, finished=finished, steps=steps, seconds=sec
 
 
 def test_killed_at_random_moments_a_run_loses_little_and_ends_as_if_nothing_had_happened(tmp_path):
-    done = run_script(tmp_path / "hunt.py", HUNT, folder=str(tmp_path), kills=KILLS)
+    done = run_script(tmp_path / "hunt.py", HUNT, timeout=300 + 60 * KILLS, folder=str(tmp_path), kills=KILLS)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     print(result)

@@ -3,10 +3,14 @@
 import json
 import re
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vdmlib import small, train
 from vdmlib.small import training
@@ -78,6 +82,30 @@ def test_configurations_from_names_files_and_changes(tmp_path):
     assert train.read_config("t2v", ["init_from=t2v"]).init_from == "t2v"
     assert train.read_config("t2v", []) == CONFIGS["t2v"]
     assert TrainingConfig.from_mapping(json.loads(json.dumps({"unet": {"dropout": 0.5}}))).unet.dropout == 0.5
+
+
+KINDS = {int: [int, np.int64, np.int32], float: [float, np.float64, Fraction]}  # All that hold the numbers below.
+
+
+@pytest.mark.usefixtures("unchecked")
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(CONFIGS)), st.data())
+def test_any_settings_come_back_from_a_file_whatever_kind_of_number_they_were(stage, given_data):
+    changes = {}
+    for setting in fields(TrainingConfig):
+        if "range" in setting.metadata and given_data.draw(st.booleans()):
+            least, most = setting.metadata["range"]
+            whole = setting.type is int
+            value = given_data.draw(st.integers(least, min(most, 2**31 - 1)) if whole else st.floats(least, most))
+            changes[setting.name] = given_data.draw(st.sampled_from(KINDS[int if whole else float]))(value)
+    channels = given_data.draw(st.sampled_from(KINDS[int]))(64)
+    unet = replace(
+        CONFIGS[stage].unet, model_channels=channels, channel_multipliers=(np.int64(1), 2), dropout=np.float32(0.5)
+    )
+    config = replace(CONFIGS[stage], unet=unet, **changes)
+    assert TrainingConfig.from_mapping(json.loads(json.dumps(asdict(config)))) == config
+    for name, value in changes.items():
+        assert getattr(config, name) == value and type(getattr(config, name)) in (int, float)
 
 
 @pytest.mark.usefixtures("unchecked")

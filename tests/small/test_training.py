@@ -1,15 +1,19 @@
 """Training: what a step depends on, killed and resumed runs, other hardware, several processes, a full disk."""
 
+import random
 import signal
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from damaged_files import randomly_damaged
 from full_disk import disk_with_room_for
 from tiny_training import DENOISERS, TinyStage, losses, run, run_script, tiny, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vdmlib.small import training
 from vdmlib.small.settings import CONFIGS
@@ -221,6 +225,31 @@ def test_a_run_goes_on_that_was_begun_before_the_network_had_an_option(tmp_path)
     del saved["config"]["unet"]["temporal_text_only"]
     torch.save(saved, tmp_path / "checkpoint.pt")
     same(run(tiny()), run(tiny(), tmp_path))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_with_numbers_of_numpy_goes_on_too(tmp_path):
+    config = tiny(steps=np.int64(4), learning_rate=np.float64(2e-3), seed=np.int32(0))
+    assert not run(config, tmp_path, stop_after=0.0).finished
+    same(run(tiny()), run(config, tmp_path))
+
+
+def test_a_checkpoint_damaged_in_any_place_is_refused_in_one_sentence_or_read_as_it_was(tmp_path):
+    """A hundred of them: bytes flipped, pieces cut out or doubled. None executes anything, and none is half read."""
+    config, path = tiny(), tmp_path / "checkpoint.pt"
+    run(config, tmp_path, stop_after=0.0)
+    whole, good, draw, refused = path.read_bytes(), training.resume(path, config), random.Random(0), 0
+    for _ in range(100):
+        path.write_bytes(randomly_damaged(whole, draw))
+        try:
+            saved = training.resume(path, config)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 500, error
+        else:
+            for ours, theirs in zip(*(tree_leaves(pieces) for pieces in (saved, good)), strict=True):
+                assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    assert refused > 50
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half of one"])

@@ -1,18 +1,23 @@
 """Weights and cards: written whole or not at all, read back only as they were written; what a run may start from."""
 
 import json
+import tempfile
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from full_disk import disk_with_room_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_training import run, tiny, weights
 
 from vdmlib import small
 from vdmlib.autoencoder import psnr
 from vdmlib.small import data, judge, training
-from vdmlib.small.weights import WEIGHTS, has_part, start_from
+from vdmlib.small.weights import WEIGHTS, has_part, read_weights, start_from
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,82 @@ def test_a_model_that_sees_the_picture_through_attention_alone_comes_back_too(tm
     small.save_weights(tmp_path / "i2v_attention.safetensors", result.model, training.card_of(config, result))
     loaded = small.load_video_model("i2v_attention", tmp_path)
     assert loaded.state_dict().keys() == weights(result).keys() and not loaded.beside_noise
+
+
+@st.composite
+def bundles(draw) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Names, dtypes and shapes of a module's weights, scalars and empty ones among them."""
+    kinds = ["float16", "float32", "float64", "bfloat16", "int64", "int32", "uint8", "bool"]
+    names = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=8)
+    shapes = st.lists(st.integers(0, 3), max_size=4).map(tuple)
+    kept = names.filter(lambda name: not hasattr(torch.nn.Module(), name) and name != "__metadata__")
+    return draw(st.dictionaries(kept, st.tuples(st.sampled_from(kinds), shapes), min_size=1, max_size=4))
+
+
+TEXT = st.text(st.characters(codec="utf-8"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60)
+@given(bundles(), st.dictionaries(TEXT, JSON, max_size=4), st.booleans())
+def test_any_weights_and_any_card_come_back_bit_for_bit(bundle, card, turned):
+    """Floating point numbers as the nearest half-precision ones, everything else unchanged."""
+    model, draw = torch.nn.Module(), torch.Generator().manual_seed(0)
+    for name, (kind, shape) in bundle.items():
+        value = (1000 * torch.randn(shape, generator=draw, dtype=torch.float64)).to(getattr(torch, kind))
+        model.register_buffer(name, value.mT if turned and value.ndim > 1 else value)
+        model.register_buffer(f"{name} again", model.get_buffer(name))  # Shared, as tied layers have it.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        small.save_weights(path, model, card)
+        read = small.read_card("weights", folder)
+        assert {**read, "sha256": 0} == {**card, "sha256": 0} and len(list(Path(folder).iterdir())) == 2
+        found = read_weights(path, read["sha256"])
+    expected = {n: v.half() if v.is_floating_point() else v for n, v in model.state_dict().items()}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrap", [torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel, partial(torch.compile, backend="eager")]
+)
+def test_weights_of_a_wrapped_network_are_the_networks(wrap, tmp_path):
+    torch.manual_seed(0)
+    model = small.VideoModel(tiny().unet)
+    wrapped = wrap(model)
+    card = training.card_of(tiny(), training.Result(model, [], True, []))
+    small.save_weights(tmp_path / "t2v.safetensors", wrapped, card)
+    loaded = small.load_video_model("t2v", tmp_path)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert isinstance(small.Pipeline(wrapped, small.load_autoencoder()).video_model, small.VideoModel)
+
+
+def test_a_card_that_was_another_files_gets_its_own_hash(result, tmp_path):
+    save(result, tmp_path, sha256="of another file", note="kept")
+    assert small.read_card("t2v", tmp_path)["note"] == "kept"
+    small.load_video_model("t2v", tmp_path)
+
+
+@pytest.mark.parametrize("entry", [{1, 2}, torch.zeros(2), Path("x"), {(1, 2): 3}])
+def test_a_card_that_no_file_can_hold_is_refused_and_nothing_is_written(entry, result, tmp_path):
+    says = r"The card cannot be written \(.*\): use numbers, texts, lists and mappings only\.$"
+    with pytest.raises(TypeError, match=says):
+        save(result, tmp_path, entry=entry)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_another_network_are_refused_in_one_sentence(result, tmp_path):
+    save(result, tmp_path)
+    says = r"t2v\.safetensors does not fit this network in \d+ weights, such as .*: pass"
+    with pytest.raises(ValueError, match=says) as e:
+        small.weights.load_weights("t2v", judge.DigitClassifier(), tmp_path)
+    assert "\n" not in str(e.value)
 
 
 # Starting from other weights

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
+from ..inference import unwrapped
 from ..unet3d import UNet3D
 from .files import CheckpointError, CheckpointFile, find_checkpoint, opened, read_checkpoint
 from .names import (
@@ -113,14 +114,24 @@ def _unet_from(
         raise CheckpointError(
             f"{_source(file)} do not fit this network; {problems}. {_unet_advice(weights, names, config)}"
         )
+    if dtype is None and len(kinds := {weights[theirs].dtype for theirs, _ in names.values()}) > 1:
+        raise CheckpointError(
+            f"{_source(file)} are of several types ({', '.join(sorted(map(str, kinds)))}), with which no network "
+            f"computes: name one, such as dtype=torch.float32."
+        )
     _fill(net, weights, names, file, dtype, device)
     return net
 
 
-def unet_to_videocrafter(net: UNet3D) -> dict[str, Tensor]:
+def unet_to_videocrafter(net: nn.Module) -> dict[str, Tensor]:
     """The network's weights under their released names and shapes; the inverse of :func:`unet_from_videocrafter`."""
-    parameters = dict(net.named_parameters())
-    return {theirs: parameters[ours].detach().reshape(shape) for ours, (theirs, shape) in unet_names(net).items()}
+    inner = unwrapped(net)
+    check_instance("net", inner, UNet3D, "UNet3D(config)")
+    parameters = dict(inner.named_parameters())
+    return {
+        theirs: parameters[ours].detach().reshape(shape)
+        for ours, (theirs, shape) in unet_names(cast(UNet3D, inner)).items()
+    }
 
 
 def load_release(

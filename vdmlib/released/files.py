@@ -3,6 +3,7 @@
 import ctypes
 import json
 import mmap
+import os
 import pickle
 import pickletools
 import re
@@ -19,6 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..checks import check_path, shown_path
 from ..media import require
 
 SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -66,16 +68,17 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         FileNotFoundError: a folder that does not hold exactly one checkpoint.
         CheckpointError: the download failed, or would not fit on the disk.
     """
-    path = Path(path_or_hub_id).expanduser()
-    if path.is_dir():
+    path = check_path("path_or_hub_id", path_or_hub_id)
+    if os.path.isdir(path):
         found = sorted(p for suffix in SUFFIXES for p in path.glob(f"*{suffix}"))
         if len(found) != 1:
             raise FileNotFoundError(
-                f"The folder {path} holds {len(found)} checkpoints, but exactly one is needed: pass the file's path."
+                f"The folder {shown_path(path)} holds {len(found)} checkpoints, but exactly one is needed: pass the "
+                f"file's path."
             )
         return found[0]
     hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path_or_hub_id))
-    if path.exists() or not hub_id or path.suffix in SUFFIXES:
+    if os.path.exists(path) or not hub_id or path.suffix in SUFFIXES:
         return path
     hub = require("huggingface_hub")
     try:
@@ -114,14 +117,16 @@ def opened(path: str | Path, verify: bool = False) -> Iterator[CheckpointFile]:
     Raises:
         FileNotFoundError, CheckpointError: see :func:`read_checkpoint`; also where the file changes meanwhile.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}: download the checkpoint first, or correct the path.")
+    path = check_path("path", path)
+    if not os.path.isfile(path):  # Unlike path.is_file(), also of names that no file can have.
+        raise FileNotFoundError(
+            f"There is no file {shown_path(path)}: download the checkpoint first, or correct the path."
+        )
     before = _state(path)
     yield _read(path, verify)
     if _state(path) != before:
         raise CheckpointError(
-            f"{path.name} was changed while it was read: wait until it is written whole, and load it again."
+            f"{shown_path(path.name)} was changed while it was read: wait until it is written whole, and load it again."
         )
 
 
@@ -131,6 +136,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _read(path: Path, verify: bool) -> CheckpointFile:
+    name = shown_path(path.name)
     with path.open("rb") as file:
         start = file.read(16)
     readers = {
@@ -141,7 +147,7 @@ def _read(path: Path, verify: bool) -> CheckpointFile:
     reader = next((reader for reader, fits in readers.items() if fits), None)
     if reader is None:
         raise CheckpointError(
-            f"{path.name} is damaged or not a checkpoint (it begins with {start!r}): download it again, and the file "
+            f"{name} is damaged or not a checkpoint (it begins with {start!r}): download it again, and the file "
             f"itself, not a web page about it."
         )
     try:
@@ -152,18 +158,18 @@ def _read(path: Path, verify: bool) -> CheckpointFile:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, _NotTensors) or (isinstance(error, pickle.UnpicklingError) and asked):
             raise CheckpointError(
-                f"{path.name} holds Python objects other than tensors ({asked[1] if asked else error}) and was not "
+                f"{name} holds Python objects other than tensors ({asked[1] if asked else error}) and was not "
                 f"opened, since such a file can run any code: get the weights from the official source, or as "
                 f".safetensors."
             ) from None
         raise CheckpointError(
-            f"{path.name} is damaged or truncated: download it again and compare its size. ({_reason(error)})"
+            f"{name} is damaged or truncated: download it again and compare its size. ({_reason(error)})"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f"{path.name} holds a {type(content).__name__}, not a dictionary of tensors: pass a checkpoint file."
+            f"{name} holds a {type(content).__name__}, not a dictionary of tensors: pass a checkpoint file."
         )
-    return CheckpointFile(path.name, dict(content), mapped=reader is not _read_old_pickle)
+    return CheckpointFile(name, dict(content), mapped=reader is not _read_old_pickle)
 
 
 def _reason(error: Exception) -> str:

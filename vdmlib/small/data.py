@@ -27,13 +27,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..checks import (
+    check_bool,
     check_captions,
     check_choice,
     check_clip_number,
     check_glyphs,
     check_instance,
     check_instances,
+    check_iterable,
     check_number,
+    shown,
 )
 from ..media import require
 
@@ -71,14 +74,14 @@ class Prompt:
     fps: int = FRAME_RATES[0]
 
     def __post_init__(self):
-        check_number("digit", self.digit, 0, 9, whole=True)
+        object.__setattr__(self, "digit", check_number("digit", self.digit, 0, 9, whole=True))
         check_choice("colour", self.colour, COLOURS)
         if (self.direction is None) != (self.speed is None):
             raise ValueError("direction and speed belong together: set both, or neither for a still digit.")
         if self.direction is not None:
             check_choice("direction", self.direction, DIRECTIONS)
             check_choice("speed", self.speed, SPEEDS)
-        check_number("fps", self.fps, 0.1, 1000)
+        object.__setattr__(self, "fps", check_number("fps", self.fps, 0.1, 1000))
 
     @property
     def caption(self) -> str:
@@ -124,7 +127,7 @@ def tokenize(captions: Sequence[str]) -> Int[Tensor, "b n"]:
         unknown = [word for word in words if word not in VOCABULARY]
         if unknown or len(words) > CAPTION_TOKENS:
             raise ValueError(
-                f"The caption {caption!r} cannot be read: use at most {CAPTION_TOKENS} of the words "
+                f"The caption {shown(caption)} cannot be read: use at most {CAPTION_TOKENS} of the words "
                 f"{', '.join(VOCABULARY[1:])}."
             )
         words += [PADDING] * (CAPTION_TOKENS - len(words))
@@ -159,8 +162,9 @@ def render(
     """Draw clips in [−1, 1]: each glyph in its prompt's colour, moving from the middle by its velocity."""
     check_instances("prompts", prompts, Prompt, 'Prompt(7, "red")')
     check_glyphs(glyphs, len(prompts))
-    check_number("frames", frames, 1, 1000, whole=True)
-    check_number("size", size, 2, 4096, whole=True)
+    frames = check_number("frames", frames, 1, 1000, whole=True)
+    size = check_number("size", size, 2, 4096, whole=True)
+    glyphs = glyphs.float()
     velocity = torch.tensor([p.velocity for p in prompts])
     colour = torch.tensor([COLOURS[p.colour] for p in prompts])
     background = torch.tensor(BACKGROUND)
@@ -201,8 +205,8 @@ class Clips:
         return len(self.prompts)
 
     def __getitem__(self, some: slice) -> "Clips":
-        if not isinstance(some, slice):
-            raise TypeError(f"The index is {some!r:.60}: some of the clips are clips[2:5], one of them is clips[2:3].")
+        if not isinstance(some, slice) or (some.step or 1) < 1:
+            raise TypeError(f"The index is {shown(some)}: some of the clips are clips[2:5], one of them is clips[2:3].")
         return Clips(self.video[some], self.tokens[some], self.fps[some], self.prompts[some], self.glyphs[some])
 
 
@@ -274,16 +278,12 @@ class MovingDigits(Dataset):
         size: int = SIZE,
     ):
         check_choice("split", split, ("train", "test"))
-        for name, value, least, most in (
-            ("length", length, 1, 2**53),
-            ("seed", seed, 0, 2**31 - 1),
-            ("frames", frames, 1, 1000),
-            ("size", size, 2, 4096),
-        ):
-            check_number(name, value, least, most, whole=True)
+        check_bool("still", still)
         self.split: Literal["train", "test"] = split
-        self.length, self.seed, self.size = length, seed, size
-        self.frames = 1 if still else frames
+        self.length: int = check_number("length", length, 1, 2**53, whole=True)
+        self.seed: int = check_number("seed", seed, 0, 2**31 - 1, whole=True)
+        self.size: int = check_number("size", size, 2, 4096, whole=True)
+        self.frames: int = check_number("frames", 1 if still else frames, 1, 1000, whole=True)
         self.prompts = all_prompts(combinations)
         if still:
             self.prompts = list(dict.fromkeys(Prompt(p.digit, p.colour, fps=p.fps) for p in self.prompts))
@@ -297,11 +297,12 @@ class MovingDigits(Dataset):
 
     def generator(self, number: int, stream: int = 1) -> torch.Generator:
         """Where everything random in a clip comes from, so that it does not depend on the batch it is in."""
-        return torch.Generator().manual_seed(self.seed * 2_147_483_647 + number * 7919 + stream)
+        return torch.Generator().manual_seed((self.seed * 2_147_483_647 + number * 7919 + stream) % 2**64)
 
     def batch(self, indices: Iterable[SupportsIndex]) -> Clips:
         """The clips with these numbers, rendered together."""
         prompts, glyphs = [], []
+        check_iterable("indices", indices, "range(8)")
         for index in indices:
             generator = self.generator(check_clip_number(index, self.length))
             choice = torch.randint(len(self.prompts), (1,), generator=generator)
@@ -313,7 +314,7 @@ class MovingDigits(Dataset):
 
     def batches(self, size: int, start: int = 0) -> Iterator[Clips]:
         """Batch after batch, from batch number ``start`` on, until the clips are used up."""
-        check_number("size", size, 1, self.length, whole=True)
-        check_number("start", start, 0, whole=True)
+        size = check_number("size", size, 1, self.length, whole=True)
+        start = check_number("start", start, 0, whole=True)
         for first in range(start * size, self.length - size + 1, size):
             yield self.batch(range(first, first + size))

@@ -18,14 +18,21 @@ from torch import Tensor, nn
 from ..autoencoder import Autoencoder
 from ..checks import (
     check_alike,
+    check_callable,
     check_choice,
     check_clips,
     check_clouds,
+    check_finite,
     check_instance,
     check_instances,
+    check_levels,
+    check_moving,
+    check_number,
     check_one_each,
     check_pixels,
+    check_row,
     check_tensor,
+    shown,
 )
 from ..diffusion import NoiseSchedule
 from . import data
@@ -57,6 +64,7 @@ def track(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f 2"]:
 
 def velocity(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b 2"]:
     """Pixels per frame to the right and downwards: the slope of a straight line through the track."""
+    check_moving(video)
     centres = track(video)
     steps = torch.arange(centres.shape[1], dtype=centres.dtype, device=centres.device)
     steps = steps - steps.mean()
@@ -116,14 +124,22 @@ def load_classifier(folder: str | Path = WEIGHTS) -> DigitClassifier:
 
 def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Int[Tensor, " b"]:
     """The digit of each clip, from the mean of the frames' log-probabilities."""
-    check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
-    logits = classifier(aligned_glyphs(video)).log_softmax(dim=-1)
+    logits = _on_glyphs(classifier, video).log_softmax(dim=-1)
     return rearrange(logits, "(b f) k -> b f k", b=len(video)).mean(dim=1).argmax(dim=-1)
+
+
+def _on_glyphs(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"], layer: str = "forward") -> Tensor:
+    """What the classifier, in its own dtype, makes of every frame's glyph."""
+    check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
+    check_clips("video", video)
+    check_finite("video", video)
+    weight = next(classifier.parameters())
+    return getattr(classifier, layer)(aligned_glyphs(video).to(weight.dtype))
 
 
 def nearest_speed(pixels_per_frame: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
     """Which of the possible speeds in pixels per frame it is, on a logarithmic scale."""
-    check_tensor("pixels_per_frame", pixels_per_frame)
+    check_row("pixels_per_frame", pixels_per_frame)
     possible = torch.tensor(PIXELS_PER_FRAME, device=pixels_per_frame.device).log()
     return (pixels_per_frame.clamp(min=1e-3).log()[:, None] - possible).abs().argmin(dim=1)
 
@@ -133,12 +149,12 @@ def read_clip(video: Float[Tensor, "b f 3 h w"]) -> list[tuple[str, str, float]]
     motion, colours = velocity(video), mean_colour(video)
     compass = torch.tensor(list(data.DIRECTIONS.values()), dtype=motion.dtype, device=video.device)
     directions = (motion @ compass.T).argmax(dim=1).tolist()
-    palette = torch.tensor(list(data.COLOURS.values()), device=video.device)
+    palette = torch.tensor(list(data.COLOURS.values()), dtype=colours.dtype, device=video.device)
     # Which colour, not how bright.
     hues = F.normalize(colours, dim=1) @ F.normalize(palette, dim=1).T
     return [
-        (list(data.DIRECTIONS)[d], list(data.COLOURS)[c], float(speed))
-        for d, c, speed in zip(directions, hues.argmax(dim=1).tolist(), motion.norm(dim=1), strict=True)
+        (list(data.DIRECTIONS)[d], list(data.COLOURS)[c], speed)
+        for d, c, speed in zip(directions, hues.argmax(dim=1).tolist(), motion.norm(dim=1).tolist(), strict=True)
     ]
 
 
@@ -200,9 +216,9 @@ def ends(video: Float[Tensor, "b f 3 h w"]) -> tuple[Float[Tensor, "b 1 28 28"],
 
 def features(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b d"]:
     """What the judge sees in a clip: the classifier's features (mean over frames), colour, velocity."""
-    check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
-    shape = rearrange(classifier.features(aligned_glyphs(video)), "(b f) d -> b f d", b=len(video)).mean(dim=1)
-    return torch.cat([shape, mean_colour(video), velocity(video)], dim=1)
+    shape = rearrange(_on_glyphs(classifier, video, "features"), "(b f) d -> b f d", b=len(video)).mean(dim=1)
+    colour = mean_colour(video)
+    return torch.cat([shape.to(colour), colour, velocity(video)], dim=1)
 
 
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -235,10 +251,11 @@ def judge(
         check_pixels(name, clips)
     right = right_answers(classifier, video, prompts)
     first, last = ends(video)
+    start, end = (predict_digits(classifier, frame) for frame in (video[:, :1], video[:, -1:]))
     return Verdict(
         **{name: float(answers.float().mean()) for name, answers in right.items()},
         everything=float(torch.stack(list(right.values())).all(dim=0).float().mean()),
-        same_digit=float((classifier(first).argmax(1) == classifier(last).argmax(1)).float().mean()),
+        same_digit=float((start == end).float().mean()),
         glyph_similarity=float(correlation(first, last).mean()),
         frechet=frechet_distance(features(classifier, real), features(classifier, video)),
         clips=len(prompts),
@@ -247,6 +264,8 @@ def judge(
 
 def verdict_table(verdicts: Mapping[str, Verdict]) -> str:
     """Verdicts as a Markdown table, one row each."""
+    check_instance("verdicts", verdicts, Mapping, '{"t2v": judge(...)}')
+    check_instances("verdicts", list(verdicts.values()), Verdict, "judge(...)")
     names = [
         "digit",
         "direction",
@@ -279,6 +298,12 @@ def wrong_prompts(prompts: Sequence[data.Prompt], condition: str) -> list[data.P
     check_choice("condition", condition, choices)
     check_instances("prompts", prompts, data.Prompt, 'Prompt(7, "red", "left", "slowly")')
     known = choices[condition]
+    for prompt in prompts:
+        if (value := getattr(prompt, condition)) not in known:
+            raise ValueError(
+                f"A prompt's {condition} is {shown(value)}, but what comes after it is known only for "
+                f"{', '.join(map(str, known))}: use one of these."
+            )
 
     def after(value):
         return known[(known.index(value) + 1) % len(known)]
@@ -307,6 +332,11 @@ def wrong_condition_losses(
         seed: of the noise, which is the same for all conditions.
     """
     check_instance("clips", clips, data.Clips, 'MovingDigits("test").batch(range(8))')
+    check_callable("predict", predict, "a VideoModel")
+    check_instance("autoencoder", autoencoder, nn.Module, "load_autoencoder()")
+    check_instance("schedule", schedule, NoiseSchedule, "small_schedule()")
+    levels = check_levels(timesteps, len(schedule), "timesteps")
+    seed = check_number("seed", seed, 0, 2**63 - 1, whole=True)
     # On the device and in the type of the autoencoder, wherever the clips were made.
     like = next(autoencoder.parameters(), clips.video)
     latents = autoencoder.encode(clips.video.to(like))
@@ -317,10 +347,12 @@ def wrong_condition_losses(
         tokens = data.tokenize([p.caption for p in prompts]).to(like.device) * (not empty)
         fps = torch.tensor([float(p.fps) for p in prompts]).to(like)
         row = {}
-        for level in timesteps:
+        for level in levels:
             t = torch.full((len(latents),), level, device=like.device)
             predicted = predict(schedule.add_noise(latents, noise, t), t, tokens, fps, latents[:, 0])
-            row[level] = float((predicted - schedule.target(latents, noise, t)).square().mean())
+            target = schedule.target(latents, noise, t)
+            check_alike("What is predicted", predicted, "the target", target)
+            row[level] = float((predicted - target).square().mean())
         return row
 
     table = {"correct": losses(clips.prompts, latents)}

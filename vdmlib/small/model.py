@@ -25,6 +25,7 @@ from ..checks import (
 )
 from ..configuration import UNet3DConfig
 from ..diffusion import NoiseSchedule
+from ..inference import unwrapped
 from ..sampling import SamplingStep, draw_noise, noise_streams, sample_ddim
 from ..unet3d import UNet3D
 from . import data
@@ -231,6 +232,13 @@ class Pipeline:
     autoencoder: Autoencoder
     card: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self):
+        object.__setattr__(self, "video_model", unwrapped(self.video_model))
+        object.__setattr__(self, "autoencoder", unwrapped(self.autoencoder))
+        check_instance("video_model", self.video_model, VideoModel, 'load_video_model("t2v")')
+        check_instance("autoencoder", self.autoencoder, Autoencoder, "load_autoencoder()")
+        check_instance("card", self.card, Mapping, 'read_card("t2v")')
+
     @torch.no_grad()
     def generate(  # noqa: PLR0913, the documented entry point
         self,
@@ -266,7 +274,7 @@ class Pipeline:
         like = next(self.video_model.parameters())
         tokens = data.tokenize(captions).to(like.device)
         rates = check_rates(fps, len(captions))
-        check_number("frames", frames, 1, 1000, whole=True)
+        frames = check_number("frames", frames, 1, 1000, whole=True)
         given = self._given_frames(first_frame, len(captions))
         side, streams = data.SIZE // self.autoencoder.factor, noise_streams(seed, len(captions))
         latents = sample_ddim(

@@ -75,7 +75,8 @@ class TrainingConfig:
             value = getattr(self, setting.name)
             if "range" in setting.metadata and not (value is None and setting.default is None):
                 _check_text(setting.name, value)
-                check_number(setting.name, value, *setting.metadata["range"], whole=setting.type is int)
+                plain = check_number(setting.name, value, *setting.metadata["range"], whole=setting.type is int)
+                object.__setattr__(self, setting.name, plain)
         check_choice("stage", self.stage, STAGE_NAMES)
         check_choice("image_tokens", self.image_tokens, IMAGE_TOKENS)
         if not isinstance(self.unet, UNet3DConfig):

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import io
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -288,6 +289,9 @@ def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} has a wrong checksum")
         saved = torch.load(path, map_location="cpu", weights_only=True)
         then, now = saved["config"], asdict(config)
         then["unet"] = asdict(UNet3DConfig(**then["unet"]))  # Options that it did not know yet have their defaults.

@@ -6,17 +6,20 @@ A *card* is the ``.json`` file beside a ``.safetensors`` file: hash, command, se
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
-from ..checks import check_choice, check_instance
+from ..checks import check_choice, check_instance, check_path, shown, shown_path
 from ..configuration import UNet3DConfig
+from ..inference import unwrapped
 from .model import Pipeline, VideoModel
 
 WEIGHTS = Path(__file__).parent / "shipped"
@@ -58,37 +61,51 @@ def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], pa
     """
     check_instance("model", model, nn.Module, "VideoModel(small_unet())")
     check_instance("card", card, Mapping, '{"command": "..."}')
-    path = Path(path)
+    path, model = check_path("path", path), unwrapped(model)
     weights = {name: value for name, value in model.state_dict().items() if has_part(name, parts)}
     weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    content = safetensors.torch.save({name: value.contiguous().cpu() for name, value in weights.items()})
-    text = card_text({"sha256": sha256(content), **card})
+    # Copied, since a file holds each weight by itself, also one that two layers share.
+    content = safetensors.torch.save(
+        {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+    )
+    # Of a card that was read from another file, everything but that one's hash.
+    text = card_text({"sha256": ""} | dict(card) | {"sha256": sha256(content)})
     write_whole({path: content, path.with_suffix(".json"): text.encode()})
 
 
 def card_text(card: Mapping[str, Any]) -> str:
     """A card as it stands in its file."""
-    return json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    try:
+        return json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The card cannot be written ({error}): use numbers, texts, lists and mappings only.") from None
 
 
 def read_card(name: str, folder: str | Path = WEIGHTS) -> dict[str, Any]:
     """What is known about shipped weights: hash, command, configuration, log, the judge's numbers."""
-    path = Path(folder) / f"{name}.json"
-    if not path.exists():
+    path = check_path("folder", folder) / f"{name}.json"
+    if not os.path.isfile(path):
         raise FileNotFoundError(
-            f"There are no weights called {name!r} in {folder}: train them with python -m vdmlib.train {name}."
+            f"There are no weights called {shown(name)} in {shown_path(folder)}: train them with python -m "
+            f"vdmlib.train {name:.60}."
         )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no card that can be read ({error}): fetch or write it again.") from None
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError(f"it holds a {type(card).__name__}")
+        return card
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{shown_path(path)} is no card that can be read ({error}): fetch or write it again."
+        ) from None
 
 
 def weights_path(name: str | Path, folder: str | Path = WEIGHTS) -> Path:
     """The file that is meant: a path that ends in ``.safetensors``, or the name of weights in the folder."""
-    path = Path(name) if Path(name).suffix else Path(folder) / f"{name}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"There are no weights {path}: train them first, or correct the name.")
+    path = check_path("name", name)
+    path = path if path.suffix else check_path("folder", folder) / f"{path}.safetensors"
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There are no weights {shown_path(path)}: train them first, or correct the name.")
     return path
 
 
@@ -101,11 +118,13 @@ def read_weights(path: Path, expected_hash: str | None = None) -> dict[str, Tens
     """The tensors of a ``.safetensors`` file; with a hash, only if it is the file's."""
     content = path.read_bytes()  # Once, so that what is checked is what is used.
     if expected_hash is not None and (found := sha256(content)) != expected_hash:
-        raise ValueError(f"{path} has the hash {found}, but the card says {expected_hash}: fetch the file again.")
+        raise ValueError(
+            f"{shown_path(path)} has the hash {found}, but the card says {expected_hash}: fetch the file again."
+        )
     try:
         return safetensors.torch.load(content)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no .safetensors file ({error}): fetch or write it again.") from None
+        raise ValueError(f"{shown_path(path)} is no .safetensors file ({error}): fetch or write it again.") from None
 
 
 def load_weights(name: str, model: nn.Module, folder: str | Path = WEIGHTS):
@@ -117,8 +136,20 @@ def load_weights(name: str, model: nn.Module, folder: str | Path = WEIGHTS):
         base = weights_path(card["config"]["init_from"], folder)
         copy_weights(model, read_weights(base, card["init_from_sha256"]), base)
         weights = model.state_dict() | weights
+    _check_names(path, weights, model)
     model.load_state_dict(weights)
     model.eval().requires_grad_(False)
+
+
+def _check_names(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    own = model.state_dict()
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    wrong += [name for name in weights if name not in own]
+    if wrong:
+        raise ValueError(
+            f"{shown_path(path)} does not fit this network in {len(wrong)} weights, such as {shown_path(wrong[0])}: "
+            f"pass the network that it was saved from."
+        )
 
 
 def load_autoencoder(folder: str | Path = WEIGHTS) -> Autoencoder:

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ..checks import check_list, check_number, check_one_each
+from ..checks import check_list, check_number, check_one_each, check_texts
 from ..media import write_gif
 from .pictures import as_pixels
 
@@ -25,8 +25,9 @@ def image_slider(pictures: Sequence[Any], labels: Sequence[str], description: st
     """
     import ipywidgets
 
-    check_list("pictures", pictures)
+    check_list("pictures", pictures, needs_one=True)
     check_one_each("labels", labels, len(pictures), "pictures")
+    check_texts("description", [description])
     slider = ipywidgets.SelectionSlider(
         options=[(label, i) for i, label in enumerate(labels)],
         description=description,
@@ -69,8 +70,8 @@ def gif_bytes(frames: Any, milliseconds: int = 120, scale: int = 1, poster: int 
     """The bytes of :func:`animate`, to be written to a file."""
     from PIL import Image
 
-    for name, value in (("milliseconds", milliseconds), ("scale", scale), ("hold", hold)):
-        check_number(name, value, 1, whole=True)
+    for name, value, most in (("milliseconds", milliseconds, 655_350), ("scale", scale, 64), ("hold", hold, 655_350)):
+        check_number(name, value, 1, most, whole=True)  # GIF counts to 65,535 hundredths of a second.
     pictures = [_paletted(frame) for frame in _pictures(frames)]
     pictures = [p.resize((p.width * scale, p.height * scale), Image.Resampling.NEAREST) for p in pictures]
     times = [milliseconds] * (len(pictures) - 1) + [hold]

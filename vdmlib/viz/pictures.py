@@ -20,17 +20,37 @@ from torch import Tensor
 from .. import media
 from ..checks import (
     check_at_most,
+    check_bool,
     check_choice,
     check_format,
+    check_limits,
     check_list,
+    check_marks,
     check_matrix,
     check_number,
     check_one_each,
     check_picture_list,
     check_pixels,
+    check_single,
+    check_sizes,
+    check_texts,
+    check_values,
     unfitting_source,
 )
-from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, Number, arrow, box, shown_once
+from .style import (
+    CARD,
+    COLOURS,
+    DIVERGING,
+    FAINT,
+    INK,
+    MUTED,
+    SEQUENTIAL,
+    Number,
+    arrow,
+    box,
+    check_drawable,
+    shown_once,
+)
 
 Point = tuple[Number, Number]
 
@@ -40,6 +60,7 @@ Point = tuple[Number, Number]
 def as_array(values: Any) -> np.ndarray:
     """Numbers as matplotlib wants them: from tensors of any type on any device, arrays, or lists of them."""
     if isinstance(values, Tensor):
+        check_values("A tensor", values)
         values = values.detach().cpu()
         # NumPy has no bfloat16 and no 8-bit floats.
         return (values.float() if values.is_floating_point() and values.dtype != torch.double else values).numpy()
@@ -87,10 +108,11 @@ def tensor_row(tensors: Sequence[tuple[str, Any]], steps: Sequence[str] = (), co
     A box is as high as the tensor's height and as wide as its channels; shapes end in c, h, w. Both sides are
     logarithmic, since channels and pixels range over hundreds.
     """
-    check_list("tensors", tensors)
+    check_list("tensors", tensors, needs_one=True)
     for pair in tensors:
         check_one_each("A tensor", pair, 2, "places: label, tensor or shape")
-    shapes = [tuple(getattr(tensor, "shape", tensor)) for _, tensor in tensors]
+    shapes = [check_sizes(str(label), getattr(tensor, "shape", tensor)) for label, tensor in tensors]
+    check_drawable(COLOURS.get(colour, colour))
     check_at_most("steps", steps, len(shapes) - 1, "arrows")
     figure, ax = plt.subplots(figsize=(7, 2.1))
     pitch = 2.2
@@ -139,14 +161,16 @@ def heatmap(
         limit: the largest value of the scale; by default that of the maps.
         bar: what the scale shows; no scale is drawn if it is empty.
     """
-    check_list("maps", maps)
+    check_list("maps", maps, needs_one=True)
     check_format(numbers)
-    if limit is not None:
-        check_number("limit", limit, 0)
+    check_bool("signed", signed)
     maps = [_matrix("maps", values) for values in maps]
-    check_number("columns", columns, 1, whole=True)
-    if titles:
+    marks = check_marks(mark, maps)
+    columns = check_number("columns", columns, 1, whole=True)
+    check_texts("titles", titles)
+    if len(titles):
         check_one_each("titles", titles, len(maps), "maps")
+    limit = None if limit is None else check_number("limit", limit, 0)
     limit = limit if limit is not None else max(float(np.abs(values).max()) for values in maps) or 1.0
     columns = min(columns, len(maps))
     lines = -(-len(maps) // columns)
@@ -159,7 +183,6 @@ def heatmap(
         squeeze=False,
         layout="constrained",
     )
-    marks = mark if isinstance(mark, list) else [mark] * len(maps)
     scale = {"cmap": DIVERGING if signed else SEQUENTIAL, "vmin": -limit if signed else 0, "vmax": limit}
     for ax in axes.flat:
         ax.axis("off")
@@ -238,12 +261,14 @@ def image_grid(
     """
     values = as_array(images)
     if limits is not None:
+        limits = check_limits(limits)
         values = (2 * (values.astype(np.float64) - limits[0]) / (limits[1] - limits[0]) - 1).clip(-1, 1)
     pictures = as_pixels(values)
-    check_number("columns", columns, 1, whole=True)
+    columns, size = check_number("columns", columns, 1, whole=True), check_number("size", size, 1, 100)
     check_at_most("titles", titles, len(pictures), "pictures")
     columns = min(columns, len(pictures))
     lines = -(-len(pictures) // columns)
+    check_at_most("rows", rows, lines, "rows")
     pitch = (size - bool(rows)) / columns * pictures.shape[1] / pictures.shape[2]
     close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     figure, axes = plt.subplots(
@@ -319,7 +344,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]):
 
     def cell(tag: str, value: Any) -> str:
         if isinstance(value, Tensor | np.ndarray | np.generic):
-            value = as_array(value).item()
+            value = check_single("A cell", as_array(value)).item()
         text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         return f"<{tag}>{escape(text)}</{tag}>"
 

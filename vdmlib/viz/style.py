@@ -50,15 +50,16 @@ def use_style() -> None:
     )  # fmt: skip
 
 
-def _check_colour(colour: Any) -> None:
+def check_drawable(colour: Any) -> None:
+    """A colour that matplotlib knows."""
     if not colors.is_color_like(colour):
         raise unknown_colour(colour)
 
 
 def mix(colour: str, strength: float) -> str:
     """A colour thinned with the colour of the card."""
-    _check_colour(colour)
-    check_number("strength", strength, 0, 1)
+    check_drawable(colour)
+    strength = check_number("strength", strength, 0, 1)
     full, card = np.array(colors.to_rgb(colour)), np.array(colors.to_rgb(CARD))
     red, green, blue = strength * full + (1 - strength) * card
     return colors.to_hex((red, green, blue))
@@ -68,7 +69,7 @@ def box(
     x: Number, y: Number, width: Number, height: Number, face: str, rounding: Number, **options: Any
 ) -> FancyBboxPatch:
     """A box with round corners, its lower left corner at (x, y), to be added to the axes."""
-    _check_colour(face)
+    check_drawable(face)
     options = {"boxstyle": f"round,pad=0,rounding_size={rounding}", "lw": 0, "zorder": 3, **options}
     return FancyBboxPatch((x, y), width, height, facecolor=face, **options)
 
@@ -76,7 +77,7 @@ def box(
 def arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], colour: str, **options: Any) -> None:
     """Draw an arrow; ``options`` are matplotlib's."""
     check_instance("ax", ax, Axes, "plt.gca()")
-    _check_colour(colour)
+    check_drawable(colour)
     options = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 2.0, "zorder": 2, **options}
     ax.add_patch(FancyArrowPatch(start, end, color=colour, shrinkA=0, shrinkB=0, **options))
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..attention import SpatialTransformer, TemporalTransformer, TransformerBlock
-from ..checks import check_choice, check_instances, check_one_each
+from ..checks import check_choice, check_instances, check_list, check_one_each, check_place
 from .pictures import as_array
 from .style import CARD, COLOURS, FAINT, INK, MUTED, arrow, box, mix, shown_once
 
@@ -36,7 +36,7 @@ def transformer_map(
         The matplotlib figure, which a cell shows that ends in it.
     """
     kinds = (SpatialTransformer, TemporalTransformer)
-    check_instances("transformers", transformers, kinds, "SpatialTransformer(64, 4, 16)")
+    check_instances("transformers", transformers, kinds, "SpatialTransformer(64, 4, 16)", needs_one=True)
     check_one_each("titles", titles, len(transformers), "transformers")
     steps = [_steps(transformer, frames, height * width, text_tokens) for transformer in transformers]
     bottom = -_PITCH * (len(steps[0]) + 1)
@@ -128,7 +128,10 @@ def row_map(rows: Sequence[Any], titles: Sequence[str], colours: Sequence[str], 
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
     """
+    check_list("rows", rows, needs_one=True)
     layouts = [as_array(numbers) for numbers in rows]
+    for numbers in layouts:
+        check_place("mark", mark, numbers.shape)
     for name, given in (("titles", titles), ("colours", colours)):
         check_one_each(name, given, len(layouts), "layouts")
     for colour in colours:
