@@ -11,14 +11,17 @@ import sys
 import time
 
 import book_extension
+import make_browser_examples
 import pytest
+import torch
 import vendor
 from built_book import AXE, PHONE, ROOT, SITE, open_page
+from einops import rearrange
 from PIL import Image
 
 import vdmlib
 from vdmlib.media import read_pictures
-from vdmlib.small import data
+from vdmlib.small import data, judge
 from vdmlib.small.weights import WEIGHTS
 
 PAGE = "book/in_your_browser.html"
@@ -60,6 +63,8 @@ def references(graph: str) -> dict[str, dict[str, str]]:
     content = (ROOT / f"book/_static/demo/graphs/{graph}.onnx").read_bytes()
     found = {}
     for tensor in map(fields, fields(fields(content)[7][0])[5]):
+        if tensor[8][0].startswith(b"lifted_tensor"):  # a number of the code
+            continue
         entries = [fields(entry) for entry in tensor[13]]
         found[tensor[8][0].decode()] = {entry[1][0].decode(): entry[2][0].decode() for entry in entries}
     return found
@@ -77,10 +82,11 @@ def stored(file: str) -> dict[str, tuple[int, int]]:
     }
 
 
-@pytest.mark.parametrize("graph", ["t2v", "i2v", "encoder", "decoder"])
+@pytest.mark.parametrize("graph", ["t2v", "i2v", "encoder", "decoder", "judge"])
 def test_every_weight_of_a_graph_lies_where_the_graph_says(graph):
     pipeline = vdmlib.small.load_pretrained(graph if graph in ("t2v", "i2v") else "t2v")
     network = pipeline.video_model if graph in ("t2v", "i2v") else pipeline.autoencoder
+    network = judge.load_classifier() if graph == "judge" else network
     names = {name for name, value in network.state_dict().items() if value.is_floating_point()}
     if graph == "decoder":
         names = {name for name in names if name.startswith("decoder.")}
@@ -108,6 +114,31 @@ def test_the_runtime_is_as_published_with_its_licence():
     assert set(runtime.sha256) == {*runtime.patterns, "LICENSE", "ThirdPartyNotices.txt"}
     for name, expected in runtime.sha256.items():
         assert hashlib.sha256((ROOT / runtime.target / name).read_bytes()).hexdigest() == expected
+
+
+@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+def test_the_stored_clips_are_the_shipped_models(kind):
+    noisy, guesses, about = make_browser_examples.example(kind)
+    expected = json.loads((make_browser_examples.FOLDER / f"{kind}.json").read_text())
+    for moment, stored in zip(about["moments"], expected["moments"], strict=True):
+        ours, theirs = moment.pop("judged"), stored.pop("judged")
+        assert (ours["digit"], ours["digits"]) == (theirs["digit"], theirs["digits"])
+        assert ours["velocity"] == pytest.approx(theirs["velocity"], abs=0.01)
+        assert ours["colour"] == pytest.approx(theirs["colour"], abs=0.01)
+    assert about == expected
+
+    def furthest(pictures, name):
+        """The mean difference in levels of 256 of the picture that differs most: pictures are stored with losses."""
+        stored = read_pictures(Image.open(make_browser_examples.FOLDER / f"{kind}-{name}.webp"))[0]
+        stored = rearrange(stored, "c (m h) (f w) -> m f c h w", m=len(pictures), f=data.FRAMES)
+        return 127.5 * (stored - pictures).abs().mean(dim=(2, 3, 4)).max().item()
+
+    assert furthest(noisy, "noisy") < 0.6 and furthest(guesses, "guesses") < 5
+    assert furthest(noisy.flip(1), "noisy") > 10 and furthest(guesses.flip(1), "guesses") > 10  # the frames backwards
+
+
+def test_the_stored_clips_are_small():
+    assert sum(len(book_extension.stored_clip(kind)) for kind in ("t2v", "i2v")) < 300_000
 
 
 # In the built book.
@@ -151,18 +182,41 @@ def make(visit, kind: str, ends: str = "The clip is made") -> None:
     )
 
 
-def clip(visit, kind: str) -> list[float]:
-    return visit.ask(f"() => Array.from(document.querySelector('.demo[data-kind={kind}]').clip)")
+def clip(visit, kind: str) -> torch.Tensor:
+    values = visit.ask(f"() => Array.from(document.querySelector('.demo[data-kind={kind}]').clip)")
+    return torch.tensor(values).reshape(1, data.FRAMES, 3, data.SIZE, data.SIZE)
+
+
+def table(box) -> list[list[str]]:
+    """What the sentence says and what the judge reads, property by property."""
+    return [row.locator("td").all_inner_texts() for row in box.locator("tbody tr").all()]
+
+
+@torch.no_grad()
+def verdict(video: torch.Tensor, prompt: data.Prompt) -> tuple[list[list[str]], str]:
+    """The same from the library's judge, and the digit of each frame."""
+    classifier = judge.load_classifier()
+    right = {name: "✓" if answer else "✗" for name, answer in judge.right_answers(classifier, video, [prompt]).items()}
+    digit = judge.predict_digits(classifier, video).item()
+    ((direction, colour, speed),) = judge.read_clip(video)
+    asked = f"{data.SPEEDS[prompt.speed]:g} / {prompt.fps} = {prompt.pixels_per_frame:.2f}"
+    rows = [
+        [str(prompt.digit), f"{right['digit']} {digit}"],
+        [prompt.colour, f"{right['colour']} {colour}"],
+        [prompt.direction, f"{right['direction']} {direction}"],
+        [asked, f"{right['speed']} {speed:.2f}"],
+    ]
+    return rows, "".join(map(str, classifier(judge.aligned_glyphs(video)).argmax(dim=1).tolist()))
 
 
 def pytorch(visit, kind: str, caption: str, **settings) -> float:
     """The largest difference between the page's clip and PyTorch's; prints the time that PyTorch takes."""
     model = vdmlib.small.load_pretrained(kind)
     start = time.perf_counter()
-    expected = model.generate([caption], **settings)
+    (expected,) = model.generate([caption], **settings)
     status = panel(visit, kind).locator("[role=status]").inner_text()
     print(f"{kind}: {status} PyTorch: {time.perf_counter() - start:.1f} s")
-    return (expected.new_tensor(clip(visit, kind)).reshape(expected.shape) - expected).abs().max().item()
+    return (clip(visit, kind)[0] - expected).abs().max().item()
 
 
 @pytest.mark.browser
@@ -181,8 +235,10 @@ def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo):
     assert pytorch(demo, "t2v", "a blue 3 moving up slowly", **settings) < TOLERANCE
     command = t2v.locator(".demo-command code").inner_text()
     assert "--seed 4000000000 --fps 16 --steps 10 --guidance-scale 2.5" in command
-    needed = ["runtime.js", "model.js", "ort-wasm-simd-threaded.wasm", "t2v.onnx", "decoder.onnx"]
-    needed += ["t2v.safetensors", "autoencoder.safetensors"]
+    rows, digits = verdict(clip(demo, "t2v"), data.Prompt(3, "blue", "up", "slowly", 16))
+    assert (table(t2v), t2v.locator(".demo-digits").inner_text().replace("\n", "")) == (rows, digits)
+    needed = ["runtime.js", "model.js", "ort-wasm-simd-threaded.wasm", "t2v.onnx", "decoder.onnx", "judge.onnx"]
+    needed += ["t2v.safetensors", "autoencoder.safetensors", "judge.safetensors"]
     assert {url.rsplit("/", 1)[1] for url in demo.asked if not url.startswith("blob:")} == {f"{n}.js" for n in needed}
 
     # A drawn digit: two strokes, as a pointer makes them.
@@ -203,8 +259,21 @@ def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo):
     drawn = read_pictures(Image.open(io.BytesIO(base64.b64decode(png))))[0]
     assert drawn.shape == (3, 64, 64) and drawn.max() > 0.9
     assert pytorch(demo, "i2v", "a red 4 moving left quickly", seed=0, steps=10, first_frame=drawn) < TOLERANCE
-    assert "Its middle moves" in i2v.locator(".demo-reading").inner_text()
+    made = clip(demo, "i2v")
+    rows, digits = verdict(made, data.Prompt(4, "red", "left", "quickly"))
+    assert (table(i2v), i2v.locator(".demo-digits").inner_text().replace("\n", "")) == (rows, digits)
+    still = judge.predict_digits(judge.load_classifier(), drawn[None, None]).item()
+    reading = f"The judge reads {still} in the drawing and {digits[-1]} in the last frame; the sentence says 4"
+    assert i2v.locator(".demo-reading").inner_text().startswith(reading)
     assert demo.requests == [] and demo.complaints == []
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +289,42 @@ def phone(browser, server):
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser_model")
 class TestOnAPhone:
-    """In order: the last three start the model."""
+    """In order: the second half starts the model."""
+
+    def test_a_stored_clip_is_there_before_anything_is_pressed(self, phone):
+        for kind in ("t2v", "i2v"):
+            box = panel(phone, kind)
+            assert box.locator("output").inner_text() == "3 of 25" and len(table(box)) == 4
+            red = "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data[0]"
+            for canvas in (".noisy", ".guess", ".beside", ".strip"):
+                assert box.locator(canvas).is_visible() and box.locator(canvas).evaluate(red) > 0
+            box.locator("[name=step]").focus()
+            phone.tab.keyboard.press("Home")
+            assert box.locator("output").inner_text() == "1 of 25"
+            assert "given at timestep 961" in box.locator(".noisy + figcaption").inner_text()
+            phone.tab.keyboard.press("End")
+            assert box.locator("output").inner_text() == "the clip"
+            assert "--seed 0 --fps 10 --steps 25" in box.locator(".demo-command").inner_text()
+        assert table(box)[0] == ["7", "✓ 7"]
+        assert box.locator(".demo-reading").inner_text().endswith("the sentence says 7 as well.")
+        loaded = "() => performance.getEntriesByType('resource').filter((e) => e.name.includes('/packed/')).length"
+        assert phone.ask(loaded) == 0 and phone.complaints == []
+
+    def test_the_stored_drawing_is_the_pages(self, phone):
+        drawn = phone.ask("() => Array.from(picture(EXAMPLES[7], 'red'))")
+        stored = Image.open(make_browser_examples.FOLDER / "drawing.png").tobytes()
+        assert drawn == pytest.approx(list(stored), abs=8)  # edges are smoothed a little otherwise elsewhere
+
+    def test_what_the_stored_clips_show_without_scripts(self, browser, server):
+        context = browser.new_context(java_script_enabled=False)
+        tab = context.new_page()
+        tab.goto(server + PAGE, wait_until="load")
+        pictures = tab.locator(".demo img")
+        assert [picture.get_attribute("alt")[:5] for picture in pictures.all()] == [
+            "Noisy", "What ", "Noisy", "What ", "The d"
+        ]  # fmt: skip
+        assert all(picture.bounding_box()["width"] >= 64 for picture in pictures.all())
+        context.close()
 
     def test_the_world_is_the_librarys(self, phone):
         assert phone.ask("() => VOCABULARY") == list(data.VOCABULARY)
@@ -240,20 +344,23 @@ class TestOnAPhone:
         [
             ("a red 7 moving left quickly", ""),
             ("a red 0 moving left quickly", "kept from training"),
-            ("a purple 7 jumping left quickly", "“purple”, “jumping” is no word that the model knows: it knows a"),
+            ("a purple 7 jumping left quickly", "The model does not know “purple”, “jumping”: it knows a, moving, 0"),
             ("a red 7 moving left quickly a", "at most 6"),
             ("moving", "new to it"),
         ],
     )
     def test_a_sentence_is_commented(self, phone, caption, says):
-        box = panel(phone, "t2v")
-        box.locator("[name=caption]").fill(caption)
-        said = box.locator(".demo-remark").inner_text()
-        assert says in said and bool(says) == bool(said)
+        for kind in ("t2v", "i2v"):
+            box = panel(phone, kind)
+            box.locator("[name=caption]").fill(caption)
+            said = box.locator(".demo-remark").inner_text()
+            assert says in said and bool(says) == bool(said)
+            box.locator("[name=caption]").fill("a red 7 moving left quickly")
 
     def test_what_cannot_be_made_is_said(self, phone):
         panel(phone, "t2v").locator("[name=caption]").fill("a purple 7")
-        make(phone, "t2v", "“purple” is no word")
+        make(phone, "t2v", "The model does not know “purple”")
+        panel(phone, "i2v").locator("[name=clear]").click()
         make(phone, "i2v", "Draw a digit first")
         panel(phone, "t2v").locator("[name=caption]").fill("a red 7 moving left quickly")
 
@@ -262,11 +369,31 @@ class TestOnAPhone:
         make(phone, "t2v", "No clip: This browser has no WebAssembly SIMD")
         phone.ask("() => { WebAssembly.validate = window.right; }")
 
-    def test_what_does_not_arrive_is_told_and_can_be_tried_again(self, phone):
-        phone.tab.route("**/packed/t2v.safetensors.js", lambda route: route.abort())
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda route: route.abort(),
+            lambda route: route.fulfill(status=404, body="<p>Not found</p>"),
+            lambda route: route.fulfill(body='packed["t2v.safetensors"]="H4sI', content_type="text/javascript"),
+        ],
+        ids=["no network", "missing", "cut off"],
+    )
+    def test_what_does_not_arrive_is_told_and_can_be_tried_again(self, phone, answer):
+        phone.tab.route("**/packed/t2v.safetensors.js", answer)
         make(phone, "t2v", "No clip: t2v.safetensors did not arrive")
         phone.tab.unroute("**/packed/t2v.safetensors.js")
-        assert all("t2v.safetensors" in complaint or "ERR_FAILED" in complaint for complaint in phone.complaints)
+        ours = ("t2v.safetensors", "ERR_FAILED", "404", "Invalid or unexpected token")
+        assert all(any(word in complaint for word in ours) for complaint in phone.complaints)
+        phone.complaints.clear()
+
+    def test_too_little_memory_is_told(self, phone):
+        refusing = (
+            "WebAssembly.Memory = class { constructor() { throw new RangeError('could not allocate memory'); } };\n"
+        )
+        script = refusing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
+        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
+        make(phone, "t2v", "No clip: The browser has no memory left for the model: close other tabs, and press")
+        phone.ask("() => { delete packed['model.js']; }")
         phone.complaints.clear()
 
     def test_loading_can_be_stopped(self, phone):
@@ -282,8 +409,9 @@ class TestOnAPhone:
         box.locator("[name=steps]").select_option("100")
         box.locator("[name=make]").focus()
         keys.press("Enter")
-        phone.tab.wait_for_function("() => document.querySelector('.demo[data-kind=i2v] progress').value > 0.01 && "
-                                    "!document.querySelector('.demo[data-kind=i2v] .demo-result').hidden")  # fmt: skip
+        phone.tab.wait_for_function(
+            "() => document.querySelector('.demo[data-kind=i2v] output').textContent.endsWith(' of 100')"
+        )
         make(phone, "t2v", "The other clip is still being made")
         box.locator("[name=stop]").focus()
         keys.press("Enter")
@@ -291,7 +419,87 @@ class TestOnAPhone:
             "() => /^Stopped/.test(document.querySelector('.demo[data-kind=i2v] [role=status]').textContent)"
         )
         assert box.locator("[name=pause]").inner_text() == "Play"  # reduced motion
+        assert not box.locator(".demo-stored").is_visible()
         assert phone.complaints == []
+
+    def test_the_page_takes_no_more_than_four_times_as_long_as_pytorch(self, phone, browser, one_thread):
+        """Two times was the aim. It depends on the processor: WebAssembly computes with vectors of 128 bits, PyTorch
+        with 512 where there are such, as on the machine where 1.9 to 2.8 was measured.
+
+        Both do the same: each step's guess is decoded and judged. Processor time, for a busy machine stretches the
+        clock; the best of three, in turn, after a first clip, in which the browser compiles.
+        """
+        model, classifier = vdmlib.small.load_pretrained("t2v"), judge.load_classifier()
+        chromium = browser.new_browser_cdp_session()
+        panel(phone, "t2v").locator("[name=steps]").select_option("10")
+
+        def used() -> dict[int, float]:
+            processes = chromium.send("SystemInfo.getProcessInfo")["processInfo"]
+            return {process["id"]: process["cpuTime"] for process in processes if process["type"] == "renderer"}
+
+        def in_page() -> float:
+            before = used()
+            make(phone, "t2v")
+            return max(seconds - before.get(process, 0) for process, seconds in used().items())
+
+        def in_pytorch() -> float:
+            def look(step):
+                judge.predict_digits(classifier, model.autoencoder.decode(step.x0).clamp(-1, 1))
+
+            before = time.process_time()
+            model.generate(["a red 7 moving left quickly"], steps=10, callback=look)
+            return time.process_time() - before
+
+        in_page(), in_pytorch()
+        pairs = [(in_page(), in_pytorch()) for _ in range(3)]
+        page, pytorch = (min(times) for times in zip(*pairs, strict=True))
+        clock = phone.ask("() => document.querySelector('.demo').seconds")
+        print(
+            f"10 steps: page {page:.2f} s ({clock:.2f} s by the clock), PyTorch {pytorch:.2f} s: {page / pytorch:.1f}"
+        )
+        assert page < 4 * pytorch
+
+    def test_the_judge_is_the_librarys(self, phone):
+        clips = data.MovingDigits("test", combinations="all").batch(range(12))
+        video = torch.cat(
+            [clips.video, 0.3 * torch.randn(4, *clips.video.shape[1:], generator=torch.Generator().manual_seed(0))]
+        )
+        said = [clips.prompts[(i + i // 6) % 12] for i in range(len(video))]  # some of them wrong
+        asked = [[prompt.caption, prompt.fps] for prompt in said]
+        packed = base64.b64encode(video.numpy().tobytes()).decode()
+        found = phone.tab.evaluate(
+            """async ([packed, asked]) => {
+              const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+              const all = new Float32Array(bytes.buffer);
+              const found = [];
+              for (const [i, [caption, fps]] of asked.entries()) {
+                const clip = all.slice((i * all.length) / asked.length, ((i + 1) * all.length) / asked.length);
+                const { judged } = await request({ judge: clip }, ["judged"], new AbortController().signal);
+                found.push([verdicts(judged, parse(caption), fps).map((row) => row.slice(1)), judged.digits.join("")]);
+              }
+              return found;
+            }""",
+            [packed, asked],
+        )
+        expected = [verdict(one[None], prompt) for one, prompt in zip(video, said, strict=True)]
+        marked = [
+            ([[s, f"{'✓' if right else '✗'} {read}"] for s, read, right in rows], digits) for rows, digits in found
+        ]
+        assert marked == expected
+        assert {row[1][0] for rows, _ in expected for row in rows} == {"✓", "✗"}
+
+    @pytest.mark.parametrize(
+        ("drawn", "last", "caption", "says"),
+        [
+            (2, 7, "a red 7 moving left quickly", "disagree, and the sentence has won."),
+            (2, 2, "a red 7 moving left quickly", "disagree, and the drawing has won."),
+            (2, 3, "a red 7 moving left quickly", "disagree, and neither has won."),
+            (7, 7, "a red 7 moving left quickly", "the sentence says 7 as well."),
+            (7, 1, "a red", "reads 7 in the drawing and 1 in the last frame."),
+        ],
+    )
+    def test_whether_drawing_and_sentence_agree(self, phone, drawn, last, caption, says):
+        assert phone.ask(f"() => comparison({drawn}, {last}, parse('{caption}'))").endswith(says)
 
     def test_the_result_fits_and_is_accessible(self, phone):
         assert panel(phone, "i2v").locator(".demo-result").is_visible()

@@ -24,7 +24,7 @@ def test_the_front_page_offers_the_file():
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """A chapter with a slider and animations, and a short page, in one file."""
+    """A chapter with a slider and animations, and two short pages, in one file."""
     if pdf.CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("Chromium is not installed; .ci/run installs what is needed", pytrace=False)
@@ -33,7 +33,7 @@ def printed(tmp_path_factory):
 
     # A process of its own: the other tests' browser is still open in this one, and Playwright allows one at a time.
     target = tmp_path_factory.mktemp("pdf") / "book.pdf"
-    words = ["book/01_latent_diffusion", "book/notation", "--out", target, "--site", SITE]
+    words = ["book/01_latent_diffusion", "book/shapes", "book/notation", "--out", target, "--site", SITE]
     done = subprocess.run([sys.executable, pdf.__file__, *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reader = PdfReader(target)
@@ -47,13 +47,14 @@ def test_a_printed_page_is_whole(printed):
     reader, texts, wide = printed
     assert "too wide" not in wide
     starts = {entry.title: reader.get_destination_page_number(entry) for entry in top(reader)}
-    assert list(starts) == ["Latent diffusion", "Notation"]
+    assert list(starts) == ["Latent diffusion", "Shapes and formulas", "Notation"]
+    assert starts["Notation"] - starts["Shapes and formulas"] == 2  # to print and take along
     assert "A video model in three parts" in texts[0]
-    chapter = " ".join(texts[: starts["Notation"]])
+    chapter = " ".join(texts[: starts["Shapes and formulas"]])
     for part in ("Check yourself", "Further reading", "Solution to Exercise 4"):
         assert part in chapter
     assert "Letters are few and ideas are many" in texts[starts["Notation"]]
-    assert "a normally distributed number is smaller" in texts[-1]
+    assert "fresh noise" in texts[-1]  # the last row
 
 
 @pytest.mark.browser

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "vdmlib"
 STATIC = ROOT / "book/_static"
 BROWSER_PAGE = "book/in_your_browser"
+WORLD_PAGE = "book/what_moves"
 WITH_MAP = ("book/intro", "book/map")
 
 CORRECTIONS = [
@@ -102,7 +103,7 @@ def packed_files() -> dict[str, bytes]:
     """All that the model needs in the browser, by its name there."""
     paths = [STATIC / "demo/model.js", STATIC / "vendor/onnxruntime/ort-wasm-simd-threaded.wasm"]
     paths += sorted((STATIC / "demo/graphs").glob("*.onnx"))
-    paths += [LIBRARY / f"small/shipped/{name}.safetensors" for name in ("t2v", "i2v", "autoencoder")]
+    paths += [LIBRARY / f"small/shipped/{name}.safetensors" for name in ("t2v", "i2v", "autoencoder", "judge")]
     return {"runtime.js": runtime_as_classic_script()} | {path.name: path.read_bytes() for path in paths}
 
 
@@ -115,17 +116,44 @@ def pack_model(app: Sphinx, error: Exception | None) -> None:
     for name, content in packed_files().items():
         packed = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
         (folder / f"{name}.js").write_text(f"packed[{json.dumps(name)}]={json.dumps(packed)};\n", encoding="utf-8")
-    for name in ("demo/graphs", "vendor/onnxruntime"):  # They are packed now.
+    for name in ("demo/graphs", "demo/examples", "vendor/onnxruntime"):  # They are packed now, or in the page.
         for path in Path(app.outdir, "_static", name).glob("*"):
-            if path.suffix in (".onnx", ".wasm", ".mjs"):
+            if path.suffix in (".onnx", ".wasm", ".mjs", ".webp", ".png", ".json"):
                 path.unlink()
 
 
 def add_demo(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
-    """The scripts of the page on which the model runs, on that page alone."""
+    """The scripts of the pages on which the model runs, or has run, on these pages alone."""
     if pagename == BROWSER_PAGE:
         app.add_css_file("demo/demo.css")
         app.add_js_file("demo/demo.js", loading_method="defer")
+    elif pagename == WORLD_PAGE:
+        app.add_css_file("world/world.css")
+        app.add_js_file("world/clips.js", loading_method="defer")
+        app.add_js_file("world/world.js", loading_method="defer")
+
+
+def put_stored_clips(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Write the clips that the panels of the model show at first into the page itself, which then asks for nothing."""
+    if docname == BROWSER_PAGE:
+        source[0] = re.sub(r'<div class="demo" data-kind="(\w+)">', lambda found: stored_clip(found[1]), source[0])
+
+
+def stored_clip(kind: str) -> str:
+    """The beginning of a panel, with its stored clip as data and as pictures: all there is to see without scripts."""
+    folder = STATIC / "demo/examples"
+    about = (folder / f"{kind}.json").read_text(encoding="utf-8").strip()
+    pictures = {
+        f"{kind}-noisy.webp": "Noisy latents: a row for each of nine moments, a column for each of eight frames.",
+        f"{kind}-guesses.webp": "What the model takes the clip to be at these moments; last the clip, a red 7.",
+    }
+    if kind == "i2v":
+        pictures["drawing.png"] = "The drawing that the model was given: a red 7."
+    images = ""
+    for name, alt in pictures.items():
+        content = base64.b64encode((folder / name).read_bytes()).decode()
+        images += f'<img alt="{alt}" src="data:image/{name.split(".")[1]};base64,{content}">'
+    return f'<div class="demo" data-kind="{kind}" data-stored="{html.escape(about)}">{images}'
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -202,6 +230,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("source-read", list_modules)
     app.connect("source-read", fill_appendices)
     app.connect("doctree-read", name_places_on_the_map)
+    app.connect("source-read", put_stored_clips)
     app.connect("autodoc-skip-member", skip_values)
     app.connect("missing-reference", find_in_library)
     # Napoleon reads "Whether it is so: a tenth are." in the docstring of a property as a type and its description.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vdmlib.autoencoder import Autoencoder
 from vdmlib.small import data, load_pretrained
+from vdmlib.small.judge import DigitClassifier, aligned_glyphs, load_classifier, mean_colour, velocity
 from vdmlib.small.model import VideoModel
 from vdmlib.small.weights import WEIGHTS
 
@@ -64,10 +65,22 @@ class Encoder(nn.Module):
         return self.autoencoder.encode(picture[:, None])[:, 0]
 
 
+class Judge(nn.Module):
+    """What the judge measures in a clip: log-probability of each digit in each frame, mean colour, pixels per frame."""
+
+    def __init__(self, classifier: DigitClassifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, video):
+        return self.classifier(aligned_glyphs(video)).log_softmax(dim=-1), mean_colour(video), velocity(video)
+
+
 def networks() -> dict[str, tuple[nn.Module, str, dict[str, Tensor], tuple[str, ...]]]:
     """Name of a graph → network, prefix of its weights' names, examples of inputs, files with weights, best first."""
     t2v, i2v = load_pretrained("t2v"), load_pretrained("i2v")
     latents = torch.randn(1, data.FRAMES, 8, 8, 8)
+    video = torch.rand(1, data.FRAMES, 3, data.SIZE, data.SIZE)
     inputs = dict(
         x=latents,
         timestep=torch.tensor([481.0]),
@@ -79,7 +92,8 @@ def networks() -> dict[str, tuple[nn.Module, str, dict[str, Tensor], tuple[str, 
         "t2v": (GuidedOnce(t2v.video_model), "model.", inputs, ("t2v",)),
         "i2v": (GuidedOnce(i2v.video_model), "model.", inputs | {"first_frame": latents[:, 0]}, ("i2v", "t2v")),
         "decoder": (Decoder(t2v.autoencoder), "autoencoder.", {"latents": latents}, ("autoencoder",)),
-        "encoder": (Encoder(t2v.autoencoder), "autoencoder.", {"picture": torch.randn(1, 3, 64, 64)}, ("autoencoder",)),
+        "encoder": (Encoder(t2v.autoencoder), "autoencoder.", {"picture": video[:, 0]}, ("autoencoder",)),
+        "judge": (Judge(load_classifier()), "classifier.", {"video": video}, ("judge",)),
     }
 
 
@@ -121,6 +135,9 @@ def refer(model, prefix: str, files: tuple[str, ...]) -> None:
     tables = {file: places(WEIGHTS / f"{file}.safetensors") for file in files}
     casts, references = [], []
     for tensor in model.graph.initializer:
+        if tensor.name.startswith("lifted_tensor"):  # a number of the code, such as the colour of the background
+            references.append(tensor)
+            continue
         name = tensor.name.removeprefix(prefix)
         file = next((file for file in files if name in tables[file]), None)
         if file is None or tables[file][name][0] != tuple(tensor.dims):

@@ -1,8 +1,21 @@
 // Makes a page ready for paper: what waits for a click is opened, what slides becomes a strip of its states.
-([site, address]) => {
+([site, address, scale]) => {
   const STATES = 4;
+  document.documentElement.style.setProperty("--scale", scale);
 
   for (const image of document.images) image.loading = "eager";
+  // Chromium prints no frame of a video.
+  for (const video of document.querySelectorAll("article video")) {
+    video.onloadeddata = () => {
+      const still = document.createElement("canvas");
+      still.width = video.videoWidth;
+      still.height = video.videoHeight;
+      still.getContext("2d").drawImage(video, 0, 0);
+      video.replaceWith(still);
+    };
+    video.preload = "auto";
+    video.load();
+  }
   for (const box of document.querySelectorAll("article details:not(.above-input, .walk details)")) box.open = true;
   for (const box of document.querySelectorAll("article .toggle-hidden")) box.classList.remove("toggle-hidden");
 

@@ -78,8 +78,11 @@ def laid_out(chromium, page: str, site: Path = SITE):
     tab.goto((site / f"{page}.html").as_uri(), wait_until="load")
     tab.evaluate("() => window.MathJax?.startup?.promise")
     prepare = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-    tab.evaluate(prepare, [site.as_uri() + "/", public_address()])
+    tab.evaluate(prepare, [site.as_uri() + "/", public_address(), SCALE])
     tab.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('article video')].every((v) => v.error || v.networkState === 3)"
+    )
     tab.wait_for_function(
         "() => [...document.querySelectorAll('article img[src$=\".gif\"]')].every((image) => image.hidden)"
     )

@@ -34,7 +34,7 @@ function tokenize({ words }) {
 // What is wrong with a sentence, or worth knowing about it; "" where there is nothing to say.
 function remark(sentence, fps) {
   const { words, unknown, usual, digit, colour, direction } = sentence;
-  if (unknown.length) return `“${unknown.join("”, “")}” is no word that the model knows: it knows ${VOCABULARY.slice(1).join(", ")}.`;
+  if (unknown.length) return `The model does not know “${unknown.join("”, “")}”: it knows ${VOCABULARY.slice(1).join(", ")}.`;
   if (words.length > TOKENS) return `That is ${words.length} words: the model reads at most ${TOKENS}.`;
   if (!usual) return "The model was trained on sentences of six words only, such as “a red 7 moving left quickly”: this one is new to it.";
   if (heldOut(digit, colour, direction)) return "This digit in this colour and direction was kept from training: the model puts together what it learned apart.";
@@ -48,11 +48,14 @@ const readable = ({ words, unknown }) => !unknown.length && words.length <= TOKE
 const HOME = new URL(".", document.currentScript.src);
 const SIZES = { // in megabytes, as they come
   "runtime.js": 0.03, "model.js": 0.01, "ort-wasm-simd-threaded.wasm": 4.87, "t2v.safetensors": 4.66, "t2v.onnx": 0.08,
-  "autoencoder.safetensors": 1.76, "decoder.onnx": 0.01, "i2v.safetensors": 2.6, "i2v.onnx": 0.09, "encoder.onnx": 0.01,
+  "autoencoder.safetensors": 1.76, "decoder.onnx": 0.01, "judge.safetensors": 0.14, "judge.onnx": 0.01, "i2v.safetensors": 2.6, "i2v.onnx": 0.09, "encoder.onnx": 0.01,
 };
 const GRAPHS = {
-  t2v: { t2v: ["t2v.safetensors"], decoder: ["autoencoder.safetensors"] },
-  i2v: { i2v: ["i2v.safetensors", "t2v.safetensors"], encoder: ["autoencoder.safetensors"], decoder: ["autoencoder.safetensors"] },
+  t2v: { t2v: ["t2v.safetensors"], decoder: ["autoencoder.safetensors"], judge: ["judge.safetensors"] },
+  i2v: {
+    i2v: ["i2v.safetensors", "t2v.safetensors"], encoder: ["autoencoder.safetensors"], decoder: ["autoencoder.safetensors"],
+    judge: ["judge.safetensors"],
+  },
 };
 const model = { worker: null, sent: new Set(), busy: false };
 
@@ -78,8 +81,11 @@ function fetchPacked(name) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = new URL(`packed/${name}.js`, HOME);
-    script.onload = () => { script.remove(); resolve(packed[name]); };
-    script.onerror = () => { script.remove(); reject(new Error(`${name} did not arrive: see whether you are connected, and press the button again.`)); };
+    script.onload = script.onerror = () => {
+      script.remove();
+      if (packed[name]) resolve(packed[name]);
+      else reject(new Error(`${name} did not arrive: see whether you are connected, and press the button again.`));
+    };
     document.head.append(script);
   });
 }
@@ -91,15 +97,21 @@ async function unpack(name) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
+// What a worker's error means, in one sentence.
+function explain(message) {
+  if (/memory|RangeError|bad_alloc|OOM/i.test(message)) return "The browser has no memory left for the model: close other tabs, and press the button again.";
+  return `The model does not run here (${message}): reload the page, and press the button again.`;
+}
+
 // Send something to the worker; `each` sees its messages until one has `last`.
 function request(message, last, signal, each = () => {}) {
   return new Promise((resolve, reject) => {
     model.worker.onmessage = ({ data }) => {
-      if (data.error) reject(new Error(data.error));
+      if (data.error) reject(new Error(explain(data.error)));
       else if (last.some((name) => name in data)) resolve(data);
       else each(data);
     };
-    model.worker.onerror = (event) => reject(new Error(event.message || "the worker ended"));
+    model.worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
     signal.onabort = () => reject(signal.reason);
     model.worker.postMessage(message);
   });
@@ -157,32 +169,44 @@ function frames(values, size, channels, gain) {
   });
 }
 
-// How a clip's ink moves, in pixels per frame to the right and downwards: velocity() of vdmlib/small/judge.py.
-function velocity(clip) {
-  const middle = (FRAMES - 1) / 2;
-  const area = SIZE * SIZE;
-  let [vx, vy, norm] = [0, 0, 0];
-  for (let frame = 0; frame < FRAMES; frame++) {
-    let [mass, mx, my] = [0, 0, 0];
-    for (let i = 0; i < area; i++) {
-      const bright = Math.max(...BACKGROUND.map((b, c) => (clip[(frame * 3 + c) * area + i] + 1) / 2 - b));
-      const ink = Math.max(bright - 0.15, 0) / 0.75 + 1e-6;
-      mass += ink;
-      mx += ink * (i % SIZE);
-      my += ink * Math.floor(i / SIZE);
-    }
-    vx += ((frame - middle) * mx) / mass;
-    vy += ((frame - middle) * my) / mass;
-    norm += (frame - middle) ** 2;
-  }
-  return [vx / norm, vy / norm];
+// A stored picture with a row for each moment and a column for each frame, as pictures of a canvas.
+async function cut(image) {
+  await image.decode();
+  const [width, rows, size] = [image.naturalWidth, image.naturalHeight, image.naturalWidth / FRAMES];
+  const context = element("canvas", { width, height: rows }).getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return Array.from({ length: rows / size }, (_, row) => (
+    Array.from({ length: FRAMES }, (_, frame) => context.getImageData(frame * size, row * size, size, size))));
 }
 
-function reading(clip, { usual, direction, speed }, fps) {
-  const [vx, vy] = velocity(clip);
-  const said = `Its middle moves ${Math.abs(vx).toFixed(2)} pixels a frame to the ${vx < 0 ? "left" : "right"} and ${Math.abs(vy).toFixed(2)} ${vy < 0 ? "up" : "down"}`;
-  if (!usual) return `${said}.`;
-  return `${said}; the sentence asks for speed / fps = ${SPEEDS[speed]} / ${fps} = ${(SPEEDS[speed] / fps).toFixed(2)} ${DIRECTIONS[direction][0] ? "to the " : ""}${direction}.`;
+// The judge: what it measured in a clip, in the words of a sentence (read_clip() and right_answers() of vdmlib/small/judge.py).
+
+const PIXELS_PER_FRAME = Object.values(SPEEDS).flatMap((speed) => FRAME_RATES.map((rate) => speed / rate));
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const best = (list, score) => list.reduce((a, b) => (score(b) > score(a) ? b : a));
+const nearest = (pixels) => best(PIXELS_PER_FRAME, (possible) => -Math.abs(Math.log(Math.max(pixels, 1e-3) / possible)));
+
+// A row for each property: [its name, what the sentence says, what the judge reads, whether that is right].
+function verdicts({ digit, colour, velocity }, { usual, ...said }, fps) {
+  const hue = best(Object.keys(COLOURS), (name) => dot(COLOURS[name], colour) / Math.hypot(...COLOURS[name]));
+  const way = best(Object.keys(DIRECTIONS), (name) => dot(DIRECTIONS[name], velocity));
+  const [pixels, wanted] = [Math.hypot(...velocity), SPEEDS[said.speed] / fps];
+  return [
+    ["digit", said.digit, String(digit), said.digit === String(digit)],
+    ["colour", said.colour, hue, said.colour === hue],
+    ["direction", said.direction, way, said.direction === way],
+    ["pixels a frame", `${SPEEDS[said.speed]} / ${fps} = ${wanted.toFixed(2)}`, pixels.toFixed(2),
+      FRAME_RATES.includes(fps) ? nearest(pixels) === nearest(wanted) : undefined],
+  ].map((row) => (usual ? row : [row[0], "", row[2]]));
+}
+
+// Of a drawing: whether it and the sentence agree, and which of them the last frame follows.
+function comparison(drawn, last, { usual, digit }) {
+  const read = `The judge reads ${drawn} in the drawing and ${last} in the last frame`;
+  if (!usual) return `${read}.`;
+  if (drawn === Number(digit)) return `${read}; the sentence says ${digit} as well.`;
+  const won = { [digit]: "the sentence has won", [drawn]: "the drawing has won" }[last] ?? "neither has won";
+  return `${read}; the sentence says ${digit}. Drawing and sentence disagree, and ${won}.`;
 }
 
 // A drawing becomes a picture like those of the training: 30 pixels high or wide, its centre of mass in the middle.
@@ -264,28 +288,38 @@ const panel = (kind) => `
   <p role="status"></p>
   <progress hidden aria-label="How far it is"></progress>
   <div class="demo-result" hidden>
+    <p class="demo-stored">Made before, by the same model, and stored with this page. Yours will take its place.</p>
     <div class="demo-clips">
       <figure><canvas class="noisy" role="img"></canvas><figcaption></figcaption></figure>
       <figure><canvas class="guess" role="img"></canvas><figcaption></figcaption></figure>
-      <figure hidden><canvas class="before" role="img"></canvas><figcaption></figcaption></figure>
+      <figure hidden><canvas class="beside" role="img"></canvas><figcaption></figcaption></figure>
     </div>
     <p class="demo-steps"><button type="button" name="pause"></button> <label>step <input name="step" type="range" min="0" value="0"></label> <output></output></p>
     <canvas class="strip" role="img"></canvas>
+    <p class="demo-digits" role="img">${"<span></span>".repeat(FRAMES)}</p>
+    <table>
+      <caption>What <a href="10_judging.html">the judge</a> reads in these eight frames; under each one, the digit in that frame alone</caption>
+      <thead><tr><td></td><th scope="col">the sentence says</th><th scope="col">the judge reads</th></tr></thead>
+      <tbody></tbody>
+    </table>
     <p class="demo-reading"></p>
     <p class="demo-command"></p>
   </div>`;
 
 function makePanel(root) {
   const kind = root.dataset.kind;
+  const stored = [...root.querySelectorAll("img")];
   root.innerHTML = panel(kind);
   const find = (selector) => root.querySelector(selector);
   const field = (name) => find(`[name="${name}"]`);
   const form = find("form");
   const [status, progress, result] = [find("[role=status]"), find("progress"), find(".demo-result")];
-  const strokes = [];
-  let moments = []; // what the model had after each step: { noisy, guess, timestep }
+  const strokes = [...EXAMPLES[7]];
+  let lent = true; // whether they are an example's, which the first stroke of one's own replaces
+  let made = null; // what the clip was made from
+  let moments = []; // what the model had at each step: { step, timestep, noisy, guess, judged }; the clip is the last
   let shown = 0;
-  let before = null; // the clip before this one
+  let beside = null; // another clip to compare with
   let moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   let stop = null;
 
@@ -338,6 +372,8 @@ function makePanel(root) {
     };
     pad.addEventListener("pointerdown", (event) => {
       pad.setPointerCapture(event.pointerId);
+      if (lent) strokes.length = 0;
+      lent = false;
       strokes.push(point(event));
       paint();
     });
@@ -346,17 +382,19 @@ function makePanel(root) {
       strokes.at(-1).push(...point(event));
       paint();
     });
-    field("clear").addEventListener("click", () => { strokes.length = 0; paint(); });
-    field("example").addEventListener("click", () => {
-      strokes.splice(0, Infinity, ...EXAMPLES[field("digit").value]);
+    const lend = (example) => {
+      strokes.splice(0, Infinity, ...example);
+      lent = true;
       paint();
-    });
+    };
+    field("clear").addEventListener("click", () => lend([]));
+    field("example").addEventListener("click", () => lend(EXAMPLES[field("digit").value]));
   }
 
   // What is shown.
 
   function draw(now) {
-    const frame = moving ? Math.floor((now / 1000) * fps() || 0) % FRAMES : 0;
+    const frame = moving ? Math.floor((now / 1000) * made.fps) % FRAMES : 0;
     const moment = moments[shown];
     const put = (selector, images) => {
       const canvas = find(selector);
@@ -366,9 +404,9 @@ function makePanel(root) {
     if (moment) {
       put(".noisy", moment.noisy);
       put(".guess", moment.guess);
-      if (before) put(".before", before.guess);
+      if (beside) put(".beside", beside);
     }
-    if (moving && !result.hidden) requestAnimationFrame(draw);
+    if (moving) requestAnimationFrame(draw);
   }
 
   function describe(selector, text) {
@@ -376,21 +414,49 @@ function makePanel(root) {
     find(`${selector} + figcaption`).textContent = text;
   }
 
+  function compare(clip, text) {
+    beside = clip;
+    find(".beside").parentElement.hidden = !clip;
+    describe(".beside", `${text}: “${made?.caption}”, seed ${made?.seed}`);
+  }
+
   function show(index) {
     shown = index;
-    const { guess, timestep, final } = moments[index];
+    const { guess, step, timestep, judged, final } = moments[index];
     const strip = find(".strip");
     strip.width = SIZE * FRAMES;
     strip.height = SIZE;
     guess.forEach((image, frame) => strip.getContext("2d").putImageData(image, frame * SIZE, 0));
     const channels = "8 × 8, three of eight channels as red, green, blue";
     describe(".noisy", final ? `The clean latents, ${channels}` : `What the network is given at timestep ${timestep}: noisy latents xₜ, ${channels}`);
-    describe(".guess", final ? `The clip: “${final.caption}”, seed ${final.seed}` : "What it takes the clip to be: x̂₀, decoded");
+    describe(".guess", final ? `The clip: “${made.caption}”, seed ${made.seed}` : "What it takes the clip to be: x̂₀, decoded");
     strip.setAttribute("aria-label", `${find(".guess").getAttribute("aria-label")}, its eight frames side by side`);
+    find(".demo-digits").setAttribute("aria-label", `The digit in each frame: ${judged.digits.join(", ")}`);
+    judged.digits.forEach((digit, frame) => { find(".demo-digits").children[frame].textContent = digit; });
+    const sentence = parse(made.caption);
+    find("tbody").replaceChildren(...verdicts(judged, sentence, made.fps).map(([name, said, read, right]) => {
+      const mark = { true: "✓ ", false: "✗ " }[right] ?? "";
+      return element("tr", {}, element("th", { scope: "row", textContent: name }), element("td", { textContent: said }), element("td", { textContent: mark + read }));
+    }));
+    find(".demo-reading").textContent = kind === "i2v" ? comparison(made.drawn, judged.digits.at(-1), sentence) : "";
     field("step").max = moments.length - 1;
     field("step").value = index;
-    find("output").textContent = final ? "the clip" : `${index + 1} of ${field("steps").value}`;
-    if (!moving) draw(0);
+    find("output").textContent = final ? "the clip" : `${step} of ${made.steps}`;
+    if (result.hidden) {
+      result.hidden = false;
+      setMoving(moving);
+    } else if (!moving) draw(0);
+  }
+
+  // The clip that is stored with the page, from early on: already at the third step one sees where it is going.
+  async function showStored() {
+    const [noisy, guesses] = await Promise.all(stored.slice(0, 2).map(cut));
+    if (made) return;
+    made = { ...JSON.parse(root.dataset.stored), image: stored[2]?.src };
+    moments = made.moments.map((moment, i) => ({ ...moment, noisy: noisy[i], guess: guesses[i] }));
+    compare(guesses.at(-1), "The clip that it becomes");
+    command();
+    show(2);
   }
 
   function setMoving(value) {
@@ -402,14 +468,19 @@ function makePanel(root) {
   // The work.
 
   function choices() {
-    const made = { kind, tokens: tokenize(sentence()), fps: fps(), guidance: Number(field("guidance").value) };
-    made.steps = Number(field("steps").value);
-    made.seed = Number(field("seed").value);
+    const number = (name) => Number(field(name).value);
+    const asked = { kind, caption: sentence().words.join(" "), tokens: tokenize(sentence()), fps: fps() };
+    for (const name of ["guidance", "steps", "seed"]) asked[name] = number(name);
     if (kind === "i2v") {
       const bytes = picture(strokes, field("colour").value);
-      made.picture = Float32Array.from({ length: bytes.length }, (_, i) => bytes[(i % (SIZE * SIZE)) * 3 + Math.floor(i / (SIZE * SIZE))] / 127.5 - 1);
+      asked.picture = Float32Array.from({ length: bytes.length }, (_, i) => bytes[(i % (SIZE * SIZE)) * 3 + Math.floor(i / (SIZE * SIZE))] / 127.5 - 1);
+      const canvas = element("canvas", { width: SIZE, height: SIZE });
+      const image = new ImageData(SIZE, SIZE);
+      image.data.set(Uint8Array.from({ length: 4 * SIZE * SIZE }, (_, i) => (i % 4 === 3 ? 255 : bytes[(i >> 2) * 3 + (i % 4)])));
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      asked.image = canvas.toDataURL();
     }
-    return made;
+    return asked;
   }
 
   async function work(signal) {
@@ -420,43 +491,36 @@ function makePanel(root) {
       } else progress.value = share;
     });
     const asked = choices();
-    const about = { caption: sentence().words.join(" "), seed: asked.seed };
+    if (asked.picture) {
+      const still = Float32Array.from({ length: FRAMES * asked.picture.length }, (_, i) => asked.picture[i % asked.picture.length]);
+      asked.drawn = (await request({ judge: still }, ["judged"], signal)).judged.digit;
+    }
     status.textContent = `Denoising in ${asked.steps} steps.`;
-    const start = performance.now();
     const last = moments.at(-1);
-    before = last?.final ? last : null;
-    find(".before").parentElement.hidden = !before;
-    if (before) describe(".before", `The clip before: “${before.final.caption}”, seed ${before.final.seed}`);
+    compare(last?.final ? last.guess : null, "The clip before");
+    made = asked;
     moments = [];
-    find(".demo-reading").textContent = find(".demo-command").textContent = "";
-    const end = await request({ sample: asked }, ["clip", "stopped"], signal, ({ step }) => {
-      moments.push({ noisy: frames(step.x, 8, 8, 0.4), guess: frames(step.guess, SIZE, 3, 1), timestep: step.timestep });
-      progress.value = moments.length / asked.steps;
-      if (result.hidden) {
-        result.hidden = false;
-        setMoving(moving);
-      }
+    find(".demo-stored").hidden = true;
+    find(".demo-command").textContent = "";
+    const end = await request({ sample: asked }, ["clip", "stopped"], signal, ({ step, x, guess, ...about }) => {
+      moments.push({ step, noisy: frames(x, 8, 8, 0.4), guess: frames(guess, SIZE, 3, 1), ...about });
+      progress.value = step / asked.steps;
       show(moments.length - 1);
     });
     if (end.stopped) return `Stopped after step ${end.stopped}.`;
-    moments.push({ noisy: frames(end.x, 8, 8, 0.4), guess: frames(end.clip, SIZE, 3, 1), final: about });
+    moments.push({ noisy: frames(end.x, 8, 8, 0.4), guess: frames(end.clip, SIZE, 3, 1), judged: end.judged, final: true });
     show(moments.length - 1);
-    root.clip = end.clip;
-    find(".demo-reading").textContent = reading(end.clip, sentence(), asked.fps);
-    command(asked, about.caption);
-    return `The clip is made, in ${((performance.now() - start) / 1000).toFixed(1)} seconds.`;
+    Object.assign(root, end);
+    command();
+    return `The clip is made, in ${end.seconds.toFixed(1)} seconds.`;
   }
 
-  function command({ steps, guidance, seed, fps, picture: values }, caption) {
-    const image = values ? " --kind i2v --image drawing.png" : "";
-    const text = `python -m vdmlib.sample "${caption}"${image} --seed ${seed} --fps ${fps} --steps ${steps} --guidance-scale ${guidance}`;
+  function command() {
+    const { caption, image, seed, fps, steps, guidance } = made;
+    const given = image ? " --kind i2v --image drawing.png" : "";
+    const text = `python -m vdmlib.sample "${caption}"${given} --seed ${seed} --fps ${fps} --steps ${steps} --guidance-scale ${guidance}`;
     find(".demo-command").append("The same clip on your machine: ", element("code", { textContent: text }));
-    if (!values) return;
-    const canvas = element("canvas", { width: SIZE, height: SIZE });
-    const image64 = new ImageData(SIZE, SIZE);
-    image64.data.set(Uint8Array.from({ length: 4 * SIZE * SIZE }, (_, i) => (i % 4 === 3 ? 255 : Math.round((values[(i % 4) * SIZE * SIZE + (i >> 2)] + 1) * 127.5))));
-    canvas.getContext("2d").putImageData(image64, 0, 0);
-    find(".demo-command").append(" with ", element("a", { href: canvas.toDataURL(), download: "drawing.png", textContent: "the drawing" }), ".");
+    if (image) find(".demo-command").append(" with ", element("a", { href: image, download: "drawing.png", textContent: "the drawing" }), ".");
   }
 
   form.addEventListener("submit", async (event) => {
@@ -493,6 +557,7 @@ function makePanel(root) {
   root.addEventListener("follow", follow);
   if (kind === "i2v") listenToDrawing();
   follow();
+  showStored();
 }
 
 document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".demo").forEach(makePanel));

@@ -92,31 +92,42 @@ async function start(given) {
   for (const [name, weights] of Object.entries(given.graphs)) {
     sessions[name] = await ort.InferenceSession.create(new Uint8Array(files[`${name}.onnx`]), {
       externalData: weights.map((path) => ({ path, data: new Uint8Array(files[path]) })),
+      logSeverityLevel: 3, // errors only
     });
   }
   postMessage({ ready: true });
 }
 
+// What a network gives, in the order of its outputs.
 async function run(name, inputs) {
-  const session = sessions[name];
-  const outputs = await session.run(inputs);
-  return outputs[session.outputNames[0]].data;
+  const outputs = await sessions[name].run(inputs);
+  return sessions[name].outputNames.map((output) => outputs[output].data);
 }
 
 const floats = (values, shape = [values.length]) => new ort.Tensor("float32", Float32Array.from(values), shape);
-const decode = (latents) => run("decoder", { latents: floats(latents, SHAPE) });
+const decode = async (latents) => (await run("decoder", { latents: floats(latents, SHAPE) }))[0];
+
+// What the judge measures in a clip; its digit is the one with the highest mean of the frames' log-probabilities.
+async function judge(clip) {
+  const [logs, colour, velocity] = await run("judge", { video: floats(clip, [1, 8, 3, SIZE, SIZE]) });
+  const rows = Array.from({ length: 8 }, (_, frame) => [...logs.slice(10 * frame, 10 * frame + 10)]);
+  const most = (row) => row.indexOf(Math.max(...row));
+  const sums = rows.reduce((a, b) => a.map((value, i) => value + b[i]));
+  return { digit: most(sums), digits: rows.map(most), colour: [...colour], velocity: [...velocity] };
+}
 
 let stopped = false;
 
 async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
   stopped = false;
+  const begin = performance.now();
   const inputs = {
     tokens: new ort.Tensor("int32", Int32Array.from(tokens), [1, tokens.length]),
     fps: floats([fps]),
     guidance: floats([guidance]),
   };
   if (picture) {
-    const latents = await run("encoder", { picture: floats(picture, [1, 3, SIZE, SIZE]) });
+    const [latents] = await run("encoder", { picture: floats(picture, [1, 3, SIZE, SIZE]) });
     inputs.first_frame = floats(latents, [1, ...SHAPE.slice(2)]);
   }
   const random = new Random(seed);
@@ -125,7 +136,7 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
   const plan = ddimSteps(steps);
   for (const [index, { timestep, alpha, alphaPrev, sigma, direction }] of plan.entries()) {
     const noisy = x.slice();
-    const v = await run(kind, { ...inputs, x: floats(x, SHAPE), timestep: floats([timestep]) });
+    const [v] = await run(kind, { ...inputs, x: floats(x, SHAPE), timestep: floats([timestep]) });
     const [signal, noise] = [Math.sqrt(alpha), Math.sqrt(1 - alpha)];
     const fresh = random.normal(x.length);
     for (let i = 0; i < x.length; i++) {
@@ -133,15 +144,21 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
       x0[i] = signal * x[i] - noise * v[i];
       x[i] = Math.sqrt(alphaPrev) * x0[i] + direction * eps + sigma * fresh[i];
     }
-    postMessage({ step: { index, steps, timestep, x: noisy, guess: await decode(x0) } });
+    const guess = await decode(x0);
+    postMessage({ step: index + 1, timestep, x: noisy, guess, judged: await judge(guess) });
     await new Promise((resolve) => setTimeout(resolve)); // hears "stop" here
     if (stopped) return postMessage({ stopped: index + 1 });
   }
-  postMessage({ x, clip: await decode(x) });
+  const clip = await decode(x);
+  postMessage({ x, clip, judged: await judge(clip), seconds: (performance.now() - begin) / 1000 });
 }
 
 onmessage = ({ data }) => {
   if (data.stop) stopped = true;
-  const work = data.start ? start(data.start) : data.sample ? sample(data.sample) : Promise.resolve();
-  work.catch((error) => postMessage({ error: String(error?.message ?? error) }));
+  const work = async () => {
+    if (data.start) await start(data.start);
+    if (data.judge) postMessage({ judged: await judge(data.judge) });
+    if (data.sample) await sample(data.sample);
+  };
+  work().catch((error) => postMessage({ error: String(error?.message ?? error) }));
 };
