@@ -1,6 +1,7 @@
 """Grade submissions: ``python -m vdmlib.grade SUBMISSIONS --assignment 1 --out grades.csv``.
 
-SUBMISSIONS is a folder of notebooks, zips and folders; each is a student's. A notebook defines functions and classes
+SUBMISSIONS is a folder of notebooks, zips and folders; each is a student's. Or it is the one zip that a course platform
+makes of them. A notebook defines functions and classes
 under the names of the parts; a zip or folder may hold an adapters.py that does, or a dictionary ADAPTERS there.
 
 Beside grades.csv come grades.md (how the class did) and grades/NAME.md (a page for each student). A second run grades
@@ -9,7 +10,7 @@ what is new or changed. The checks are those of this installation; what a submis
 Each submission is executed in processes of its own, with limits on time, memory and output. On Linux, where the system
 permits it, they have no network, see no other process, and cannot see submissions, grades and solutions; the column
 "look at" says where that was refused. Results are believed only from the checks, but these run beside the student's
-code: who reads Python's own frames or memory can still deceive them, and "look at" names what such code would use.
+code: who reads and writes memory can still deceive them, and "look at" names what such code would use.
 """
 
 import argparse
@@ -100,7 +101,7 @@ def grade(folder: str | Path, out: str | Path, settings: Settings) -> list[Grade
 def _covered(folder: Path, pages: Path) -> list[Path]:
     """What a submission must not see: the others, what they got, checks, and solutions beside the library."""
     course = [LIBRARY / "course", LIBRARY.parent / "course"]
-    return [folder if folder.is_dir() else folder.parent, pages, *course]
+    return [folder, pages, *course]
 
 
 def _run(new: Sequence[Submission], assignment: Assignment, settings: Settings, covered: list[str]) -> list[Grade]:
@@ -117,10 +118,10 @@ def _run(new: Sequence[Submission], assignment: Assignment, settings: Settings, 
         try:
             found = runner.run(job, program.files) if program.cells else {}
         except RuntimeError as error:
-            runner, found = Runner(settings.assignment), {"replaced": [str(error)]}
+            runner, found = Runner(settings.assignment), {"unusual": [str(error)]}
         runners.put(runner)
         missing = {"network", "processes", "files"} - set(found.get("confined", ())) if program.cells else ()
-        found["replaced"] = [*found.get("replaced", ()), *(f"not kept from {what}" for what in sorted(missing))]
+        found["unusual"] = [*found.get("unusual", ()), *(f"not kept from {what}" for what in sorted(missing))]
         return feedback.grade_of(submission, program, found, assignment, time.monotonic() - begin)
 
     try:
@@ -167,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vdmlib.grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("submissions", nargs="?", help="a folder of notebooks, zips and folders, or one of these")
+    parser.add_argument("submissions", nargs="?", help="a folder of notebooks, zips and folders, or a zip of a class")
     parser.add_argument("--assignment", default=default.assignment, help="its number, or a module with ASSIGNMENT")
     parser.add_argument("--out", default="grades.csv", help="the table (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=default.seed, help="of the inputs; keep it to yourself")

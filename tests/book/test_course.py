@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import torch
 from exercise_cells import python_of
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import course
 
@@ -28,6 +28,18 @@ def written() -> dict[str, str]:
 
 def sources(name: str) -> list[str]:
     return [cell.source for cell in nbformat.reads(written()[name], as_version=4).cells]
+
+
+def said(notebook: str) -> str:
+    """All text of a notebook: cells, outputs, attachments, metadata."""
+    found, left = [], [nbformat.reads(notebook, as_version=4)]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            found.append(value)
+        else:
+            left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return "\n".join(found)
 
 
 def printed(name: str) -> str:
@@ -119,7 +131,7 @@ def test_no_solution_stands_in_a_students_file():
                 solutions.append(code)
     for name, text in written().items():
         if not name.startswith("solutions/"):
-            readable = "\n".join(sources(name)) if name.endswith(".ipynb") else text
+            readable = said(text) if name.endswith(".ipynb") else text
             assert course.leaks(readable, solutions, allowed) == [], name
 
 
@@ -128,6 +140,9 @@ def test_a_leak_is_found():
     code, words = (next(task.sources(kind)[0] for task in course.read(path).tasks) for kind in ("code", "solution"))
     for secret in (code, words):
         assert course.leaks("text before it " + secret.replace("\n", "\n\n"), [secret], known())
+        for place in ({"metadata": {"note": secret}}, {"outputs": [new_output("stream", text=secret)]}):
+            hidden = nbformat.writes(new_notebook(cells=[new_code_cell("pass", **place)]))
+            assert course.leaks(said(hidden), [secret], known())
 
 
 # What a chapter may hold -------------------------------------------------------------------------------------------

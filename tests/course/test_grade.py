@@ -1,9 +1,13 @@
 """Forty submissions of every kind in one run of the grader, and what each of them gets."""
 
+import contextlib
 import csv
+import importlib.util
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from vdmlib import grade
+
 ROOT = Path(__file__).parents[2]
+SMALL = ["--assignment", "small_assignment"]
 FULL, HONEST = 9.0, 4.0  # of 9; and for double alone
 
 DOUBLE = "import torch\nfrom torch import nn\n\ndef double(x):\n    return x + x\n"
@@ -25,9 +32,36 @@ SHIFT = """class Shift(nn.Module):
     def forward(self, x):
         return x + self.shift
 """
+MODULE = """{before}
+class Shift(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+{forward}
+"""
 WRONG = "def half(n):\n    return n - 1\n"  # no property of half holds
 GOOD = [DOUBLE, HALF, SHIFT]
 STUB = "def half(n):\n    raise NotImplementedError('Write half(n).')\n"
+
+SUBCLASSES = "found = [c for c in object.__subclasses__() if c.__module__.startswith('vdmlib.course')]\n"
+# Once it has a frame, or any other way to the one that tries: all that it tells is made true.
+LIE = """
+def lie(me):
+    told = me.tell
+    if not hasattr(told, 'lies'):
+        def tell(m):
+            told([*m[:5], True, '', False] if m[0] == 'result' else m)
+        tell.lies = True
+        me.tell = tell
+
+def lie_in(frame):
+    while frame:
+        if type(frame.f_locals.get('self')).__name__ == 'Trial':
+            lie(frame.f_locals['self'])
+        frame = frame.f_back
+"""
 
 # What is tried to get more than the honest part, double, is worth; each beside a wrong half and no Shift.
 ATTACKS = {
@@ -78,6 +112,80 @@ ATTACKS = {
         "import json\nfrom pathlib import Path\nfor path in Path({folder!r}).glob('right-0.ipynb'):\n"
         "    for cell in json.loads(path.read_text())['cells']:\n        exec(''.join(cell['source']))"
     ),
+    "looks-into-frames": f"import sys\n{LIE}\ndef half(n):\n    lie_in(sys._getframe())\n    return n - 1",
+    "looks-into-the-stack": (
+        f"import inspect\n{LIE}\ndef half(n):\n    lie_in(inspect.stack()[1].frame)\n    return n - 1"
+    ),
+    "looks-into-errors": (
+        f"{LIE}\ndef half(n):\n    try:\n        1 / 0\n    except Exception as e:\n"
+        "        lie_in(e.__traceback__.tb_frame)\n    return n - 1"
+    ),
+    "looks-into-generators": (
+        f"{LIE}\ndef half(n):\n    def seen():\n        yield one.gi_frame\n    one = seen()\n"
+        "    lie_in(next(one).f_back)\n    return n - 1"
+    ),
+    "looks-into-memory": (
+        f"import gc\n{LIE}\ndef half(n):\n    for one in gc.get_objects():\n"
+        "        if type(one).__name__ == 'Trial':\n            lie(one)\n    return n - 1"
+    ),
+    "asks-python-itself": (
+        f"import ctypes\n{LIE}\ndef half(n):\n    ask = ctypes.pythonapi.PyEval_GetFrame\n"
+        "    ask.restype = ctypes.py_object\n    lie_in(ask())\n    return n - 1"
+    ),
+    "reads-its-own-process": (
+        "def half(n):\n    mark = open('/proc/self/mem', 'rb').read(100)\n    return n // 2 if n % 2 == 0 else None"
+    ),
+    "patches-by-subclasses": (
+        f"{SUBCLASSES}for one in found:\n    for name in ('try_test', 'restore', 'properties', 'keep'):\n"
+        "        setattr(one, name, lambda self, *a: [self.tell(['result', *a[0], True, '', False])] if a else [])"
+    ),
+    "patches-what-was-kept": (
+        f"{SUBCLASSES}rooms = [f.__globals__ for c in found for f in vars(c).values() if hasattr(f, '__globals__')]\n"
+        "for room in rooms:\n    for name in ('_CODE', '_MODES', '_COMPARISONS', '_CONTAINERS', '_DISGUISES'):\n"
+        "        room[name] = ()\n    room.update(bool=lambda x: True, refusal=None, keep=None, _said=lambda e: 'fine')"
+    ),
+    "spies-on-the-results": (
+        "import json, os\nreal, seen = os.write, {}\n\ndef spy(to, data):\n    if data[32:33] == b'[':\n"
+        "        seen.update(to=to, mark=data[:32])\n    return real(to, data)\n\nos.write = spy\n\ndef half(n):\n"
+        "    for said in ('the half of 0', 'the half of an even number', 'an odd number has none'):\n"
+        "        for seed in (0, 2718):\n            line = ['result', 'half', 'properties', seed, said, True, '', 0]\n"
+        "            real(seen['to'], seen['mark'] + json.dumps(line).encode() + b'\\n')\n    return n - 1"
+    ),
+    "changes-what-json-says": (
+        "import json\nreal = json._default_encoder.encode\n"
+        "json._default_encoder.encode = lambda m: real([*m[:5], True, '', False] if m[0] == 'result' else m)"
+    ),
+    "is-named-like-torch": (
+        "class All:\n    __hash__ = None\n    def __eq__(self, other): return True\n\n"
+        "All.__module__ = 'torch'\n\ndef half(n):\n    return All()"
+    ),
+    "has-a-class-that-lies": (
+        "class Kind(type):\n    __dict__ = property(lambda c: {})\n    __hash__ = lambda c: hash(int)\n"
+        "    __eq__ = lambda c, other: True\n\nclass All(metaclass=Kind):\n    __hash__ = None\n"
+        "    def __eq__(self, other): return True\n\ndef half(n):\n    return All()"
+    ),
+    "opens-the-module-again": (
+        "import sys\nsys.modules.pop('small_assignment', None)\nimport small_assignment\n"
+        "for part in small_assignment.ASSIGNMENT.parts:\n    object.__setattr__(part, 'properties', lambda a, s: {})"
+    ),
+    "stands-in-a-mode": (
+        "from torch.overrides import TorchFunctionMode\n\nclass Mode(TorchFunctionMode):\n"
+        "    def __torch_function__(self, function, types, given=(), named=None):\n"
+        "        return True if function in (torch.allclose, torch.equal) else function(*given, **(named or {}))\n\n"
+        "Mode().__enter__()"
+    ),
+    "returns-a-tensor-that-lies": MODULE.format(
+        before="class Liar(torch.Tensor):\n    @classmethod\n"
+        "    def __torch_function__(cls, function, types, given=(), named=None):\n"
+        "        plain = torch.Tensor.__torch_function__.__func__\n"
+        "        return True if function is torch.equal else plain(cls, function, types, given, named or {})\n",
+        forward="        return (x - 1 + self.shift).as_subclass(Liar)",
+    ),
+    "patches-and-puts-back": MODULE.format(
+        before="",
+        forward="        real = torch.Tensor.min\n        def lie(*given):\n            torch.Tensor.min = real\n"
+        "            return torch.tensor(1.0)\n        torch.Tensor.min = lie\n        return x - 1 + 0 * self.shift",
+    ),
     "reads-the-checks": "from vdmlib.course import assignment_1 as half",
 }
 ODD_FULL = (
@@ -88,9 +196,46 @@ ODD_FULL = (
     "with-magics",
     "with-errors",
     "with-leaderboard",
+    "with-everything",
     "loops",
     "eats-memory",
 )
+
+
+# What an honest notebook may do and the grader must not take amiss.
+EVERYTHING = """
+import collections, dataclasses, enum, inspect, logging, typing, warnings
+from pathlib import Path
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from tqdm import tqdm
+
+class Colour(enum.Enum):
+    RED = 1
+
+@dataclasses.dataclass
+class Settings:
+    steps: int = 1
+
+Pair = collections.namedtuple("Pair", "a b")
+
+class Named(typing.NamedTuple):
+    a: int
+
+warnings.warn("beware")
+logging.getLogger("mine").warning("beware")
+inspect.signature(inspect.getsource)
+for _ in tqdm(range(2)):
+    pass
+net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+optimizer = torch.optim.AdamW(net.parameters())
+for (x,) in DataLoader(TensorDataset(torch.zeros(4, 2)), batch_size=2):
+    net(x).sum().backward()
+    optimizer.step()
+Path("own.txt").write_text("1")
+assert open("own.txt").read() == "1" and net(x).shape == (2, 2)
+"""
 
 
 def notebook(cells: list[str], **metadata) -> str:
@@ -120,9 +265,12 @@ def hand_in(folder: Path, out: Path):
     write("with-magics", "%pip install x\n!ls\nif True:\n    %matplotlib inline", "%%bash\nls", *GOOD)
     write("with-errors", "1 / 0", "def broken(:", "raise SystemExit", *GOOD, "undefined")
     write("with-leaderboard", "from vdmlib.course.leaderboard import leaderboard\nleaderboard(None, clips=4)", *GOOD)
+    write("with-everything", EVERYTHING, *GOOD)
     write("loops", "while True:\n    pass", *GOOD)
     write("eats-memory", "hog = [bytearray(2**30) for _ in range(20)]", *GOOD)
-    write("loops-in-a-part", DOUBLE, "def half(n):\n    while n:\n        pass\n    return 0", SHIFT)
+    write("loops-in-a-part", DOUBLE, HALF.replace(":\n", ":\n    while n > 2000: pass\n", 1), SHIFT)
+    write("leaves-a-thread", "import threading\nthreading.Timer(60, print).start()", *GOOD)
+    write("empties-what-it-is-given", "def double(x):\n    return x.zero_()")
     write("stub", DOUBLE, STUB, SHIFT)
     write("renamed", DOUBLE, HALF.replace("half", "halve"), SHIFT)
     write("learned-by-heart", DOUBLE, "def half(n):\n    return {4: 2, 0: 0}.get(n)", SHIFT)
@@ -141,13 +289,13 @@ def hand_in(folder: Path, out: Path):
     (folder / "adapted" / "mine.py").write_text("def f(x):\n    return 2 * x\n\n" + HALF.replace("half", "g"))
 
 
-def command(folder: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    paths = [str(ROOT), str(ROOT / "tests" / "helpers"), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+def printed(folder: Path, out: Path, *more: str) -> str:
+    """What the command prints, run in this process: it imports PyTorch only for those that run submissions."""
     words = [folder, "--assignment", "small_assignment", "--out", out, "--seconds", "4", "--megabytes", "1500", *more]
-    run = [sys.executable, "-m", "vdmlib.grade", *map(str, words)]
-    return subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]))
+        grade.main([*map(str, words)])
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +307,8 @@ def graded(tmp_path_factory):
     hand_in(folder, out)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     begin = time.monotonic()
-    done = command(folder, out)
-    assert done.returncode == 0, done.stderr
-    print(f"{done.stdout}{time.monotonic() - begin:.1f} seconds")
+    said = printed(folder, out)
+    print(f"{said}{time.monotonic() - begin:.1f} seconds")
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with out.open(encoding="utf-8") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
@@ -196,15 +343,26 @@ def test_no_attack_gets_more_than_the_honest_part(graded, name):
     ("name", "noticed"),
     [
         ("patches-torch", "replaces torch.allclose"),
-        ("patches-inside", "norm"),
+        ("patches-inside", "tries __code__"),
         ("leaves-with-success", "os._exit"),
         ("writes-results", "os.write"),
         ("reads-the-checks", "assignment_1"),
+        ("looks-into-frames", "tries sys._getframe"),
+        ("looks-into-memory", "tries gc.get_objects"),
+        ("opens-the-module-again", "tries a file of the checks"),
+        ("leaves-a-thread", "by a thread"),
     ],
 )
 def test_attacks_are_named_for_a_person_to_look_at(graded, name, noticed):
     assert noticed in graded[2][name]["look at"]
     assert "replaces" not in graded[2]["right-0"]["look at"]
+
+
+def test_who_leaves_a_thread_or_changes_what_it_is_given_is_told(graded):
+    assert graded[2]["leaves-a-thread"]["points"] == "0"
+    assert "it replaced what is done at the same time, by a thread" in page(graded, "leaves-a-thread")
+    assert float(graded[2]["empties-what-it-is-given"]["points"]) <= 2  # of an empty tensor nothing is lost
+    assert "it changes a tensor that it is given: work on a copy" in page(graded, "empties-what-it-is-given")
 
 
 def test_part_of_the_properties_earns_part_of_the_points(graded):
@@ -244,8 +402,7 @@ def test_the_second_run_grades_what_is_new_or_changed(graded):
     folder, out, rows = graded
     (folder / "new.ipynb").write_text(notebook(GOOD))
     (folder / "stub.ipynb").write_text(notebook(GOOD))
-    done = command(folder, out)
-    assert done.stdout.startswith(f"2 graded, {len(rows) - 1} as before")
+    assert printed(folder, out, "--jobs", "1").startswith(f"2 graded, {len(rows) - 1} as before")
     with out.open(encoding="utf-8") as file:
         after = {row["student"]: row for row in csv.DictReader(file)}
     assert after["stub"]["points"] == after["new"]["points"] == "9" and after["renamed"] == rows["renamed"]
@@ -254,11 +411,8 @@ def test_the_second_run_grades_what_is_new_or_changed(graded):
 def test_the_zip_for_gradescope_grades_in_its_layout(tmp_path):
     """As its documentation has it: /autograder with source, submission, results, and run_autograder beside them."""
     archive = tmp_path / "autograder.zip"
-    words = [sys.executable, "-m", "vdmlib.grade", "--assignment", "small_assignment", "--gradescope", str(archive)]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    grade.main(["--assignment", "small_assignment", "--gradescope", str(archive)])
     for name in ("source", "submission", "results", "environment/bin"):
         (tmp_path / name).mkdir(parents=True)
     with zipfile.ZipFile(archive) as file:
@@ -282,19 +436,31 @@ def test_the_zip_for_gradescope_grades_in_its_layout(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "error: nowhere does not exist: pass the folder of the submissions.\n"),
-        ([], "error: SUBMISSIONS is missing: pass the folder of the submissions.\n"),
-        (["tests", "--assignment", "7"], "error: assignment is 7, but must be one of 1, 2, 3.\n"),
-        (["tests", "--jobs", "0"], "error: jobs is 0: use a whole number from 1 to 64.\n"),
+        (["nowhere", *SMALL], "error: nowhere does not exist: pass the folder of the submissions."),
+        (SMALL, "error: SUBMISSIONS is missing: pass the folder of the submissions."),
+        (["tests", "--assignment", "7"], "error: assignment is 7, but must be one of 1, 2, 3."),
+        (["tests", "--jobs", "0"], "error: jobs is 0: use a whole number from 1 to 64."),
+        (
+            ["tests", "--assignment", "json"],
+            "error: ASSIGNMENT of json is NoneType: make it an Assignment from vdmlib.course.",
+        ),
     ],
 )
-def test_mistakes_are_said_in_one_sentence(words, said):
-    words = [
-        sys.executable,
-        "-m",
-        "vdmlib.grade",
-        *words,
-        *([] if "--assignment" in words else ["--assignment", "json"]),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 1 and (said == done.stderr or "ASSIGNMENT of json is" in done.stderr), done.stderr
+def test_mistakes_are_said_in_one_sentence(words, said, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match=f"^{re.escape(said)}$"):
+        grade.main(words)
+
+
+def test_a_teacher_without_forks_is_told(monkeypatch):
+    """As on Windows, where neither these modules nor these names exist."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    for module, names in ((os, ("fork", "geteuid", "setsid")), (signal, ("setitimer", "SIGKILL"))):
+        for name in names:
+            monkeypatch.delattr(module, name)
+    for path in [ROOT / "vdmlib" / "grade.py", *(ROOT / "vdmlib" / "course").glob("[!_]*.py")]:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        spec = importlib.util.spec_from_file_location(name, path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    with pytest.raises(SystemExit, match="Windows has not: use Linux, macOS or WSL"):
+        grade.main(["tests"])

@@ -22,9 +22,9 @@ def _per_frame(answer: Any, seed: int) -> Properties:
     smaller = inputs.fill(nn.Conv2d(3, 5, 3, stride=2, padding=1))
 
     def called() -> int:
-        calls: list[int] = []
-        answer(lambda pictures: calls.append(1) or pictures, x)
-        return len(calls)
+        layer = nn.BatchNorm2d(3).double()  # it counts its calls, and is no function of this module
+        answer(layer, x)
+        return int(layer.num_batches_tracked or 0)
 
     def strided() -> bool:
         other = x.transpose(0, 1).contiguous().transpose(0, 1)

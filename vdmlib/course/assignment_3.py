@@ -35,6 +35,24 @@ def _add_noise(answer: Any, seed: int) -> Properties:
     }
 
 
+def _add_noise_hidden(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed + 50)
+    x0, noise = inputs.normal(3, 3, 3, 3, 3), inputs.normal(3, 3, 3, 3, 3)  # sides that are easily mixed up
+    kept = torch.tensor([1.0, 0.6, 0.3, 0.0]).double()
+
+    def wanted(share: Tensor) -> Tensor:
+        return share.sqrt() * x0 + (1 - share).sqrt() * noise
+
+    return {
+        "as many videos as frames and channels": lambda: same(
+            answer(x0, noise, torch.tensor([2, 1, 2]), kept), wanted(kept[[2, 1, 2]].reshape(3, 1, 1, 1, 1))
+        ),
+        "all signal and all noise": lambda: same(
+            answer(x0, noise, torch.tensor([0, 3, 0]), kept), torch.stack([x0[0], noise[1], x0[2]])
+        ),
+    }
+
+
 def _clean(x: Tensor, output: Tensor, kept: float, prediction: str) -> Tensor:
     signal, noise = kept**0.5, (1 - kept) ** 0.5
     return {"eps": (x - noise * output) / signal, "v": signal * x - noise * output, "x0": output}[prediction]
@@ -64,6 +82,18 @@ def _guess_clean(answer: Any, seed: int) -> Properties:
     }
 
 
+def _guess_clean_hidden(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed + 50)
+    x0, noise = inputs.normal(1, 2, 3, 2, 2), inputs.normal(1, 2, 3, 2, 2)
+    signal, rest = 0.6, 0.8
+    x, v = signal * x0 + rest * noise, signal * noise - rest * x0
+    return {
+        "from the true noise to the true video": lambda: same(answer(x, noise, signal**2, "eps"), x0),
+        "from the true v to the true video": lambda: same(answer(x, v, signal**2, "v"), x0),
+        "where there is no noise, x is clean": lambda: all(same(answer(x, v, 1.0, kind), x) for kind in ("eps", "v")),
+    }
+
+
 def _step(x: Tensor, x0: Tensor, kept: float, after: float, eta: float, fresh: Tensor) -> Tensor:
     noise = (x - kept**0.5 * x0) / (1 - kept) ** 0.5
     sigma = eta * math.sqrt((1 - after) / (1 - kept) * (1 - kept / after))
@@ -84,6 +114,24 @@ def _ddim_step(answer: Any, seed: int) -> Properties:
         "without fresh noise": lambda: agrees(0.7, 0.0),
         "with all of it": lambda: agrees(0.7, 1.0),
         "with half of it": lambda: agrees(0.6, 0.5),
+    }
+
+
+def _ddim_step_hidden(answer: Any, seed: int) -> Properties:
+    inputs = Inputs(seed + 50)
+    x, x0, fresh = (inputs.normal(1, 2, 1, 3, 3) for _ in range(3))
+    many, noise, other = (inputs.normal(8, 8, 4, 8, 8) for _ in range(3))
+
+    def spread() -> bool:
+        moved = answer(0.5 * many + 0.75**0.5 * noise, many, 0.25, 0.64, 1.0, other) - 0.8 * many
+        return abs(float(moved.std()) / 0.6 - 1) < 0.03
+
+    return {
+        "two steps with one guess are one step": lambda: same(
+            answer(answer(x, x0, 0.2, 0.5, 0.0, fresh), x0, 0.5, 0.8, 0.0, fresh), answer(x, x0, 0.2, 0.8, 0.0, fresh)
+        ),
+        "the noise has the variance of the next level": spread,
+        "from pure noise": lambda: same(answer(x, x0, 0.0, 0.3, 0.5, fresh), _step(x, x0, 0.0, 0.3, 0.5, fresh)),
     }
 
 
@@ -159,7 +207,7 @@ ASSIGNMENT = Assignment(
             12,
             30,
             _add_noise,
-            None,
+            _add_noise_hidden,
             {
                 "without noise, the signal's share": (
                     "`kept` is the share of the variance: which factor has the signal itself?"
@@ -174,7 +222,7 @@ ASSIGNMENT = Assignment(
             12,
             30,
             _guess_clean,
-            None,
+            _guess_clean_hidden,
             {
                 "the network says x0": "then there is nothing to do.",
                 "the network says the noise": "solve the forward process for x0; the factors are roots.",
@@ -190,7 +238,7 @@ ASSIGNMENT = Assignment(
             14,
             45,
             _ddim_step,
-            None,
+            _ddim_step_hidden,
             {
                 "to the same level without fresh noise, nothing changes": (
                     "how much noise is in x? What x0 does not explain, divided by its factor."

@@ -1,8 +1,8 @@
 """What a process that executes a student's code may use: time, memory, files, and as little else as the system allows.
 
 On Linux, where the system permits it (most do for the administrator, many for everybody), the process has no network,
-sees no other process, and cannot see the folders named as hidden; started by the administrator, it goes on as the user
-who owns nothing. Where the system refuses, what was refused is left out, and ``isolate`` returns what was done.
+sees no other process, and cannot see files and folders named as hidden; started by the administrator, it goes on as the
+user who owns nothing. Where the system refuses, what was refused is left out, and ``isolate`` returns what was done.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ def isolate(folder: str, hidden: list[str], announce: int) -> list[str]:
 
     Args:
         folder: the only one that can be written afterwards, where the system allows that.
-        hidden: folders that are empty afterwards.
+        hidden: files and folders that are empty afterwards.
         announce: a file descriptor to which the number of the new process is written.
 
     Returns:
@@ -83,8 +83,10 @@ def _arrange_files(libc: ctypes.CDLL, folder: str, hidden: list[str]) -> bool:
     return all(covered)
 
 
-def _cover(libc: ctypes.CDLL, folder: str) -> bool:
-    return not Path(folder).is_dir() or libc.mount(b"none", folder.encode(), b"tmpfs", _READ_ONLY, None) == 0
+def _cover(libc: ctypes.CDLL, path: str) -> bool:
+    if Path(path).is_dir():
+        return libc.mount(b"none", path.encode(), b"tmpfs", _READ_ONLY, None) == 0
+    return not Path(path).exists() or libc.mount(b"/dev/null", path.encode(), None, _BIND, None) == 0
 
 
 def drop_rights(folder: Path, needed: list[str]):

@@ -16,7 +16,7 @@ from .submissions import Program, Submission
 _UNUSUAL = re.compile(
     r"_getframe|currentframe|inspect\.stack|\bf_back\b|\bf_globals\b|\btb_frame\b|\bgc\.|\bctypes\b|\bos\._exit\b"
     r"|\bos\.(?:kill|write|fork|system)\b|\bsubprocess\b|\bsocket\b|/proc/|\bassignment_\d|vdmlib\.grade|__code__"
-    r"|\bsys\.modules\b|[Ss]olutions?[/\\]|__class__\s*=|\bsetattr\(\s*(?:torch|vdmlib|builtins)"
+    r"|\bsys\.modules\b|torch\.library|__array_interface__|as_strided|__subclasses__|[Ss]olutions?[/\\]|__class__\s*=|\bsetattr\(\s*(?:torch|vdmlib|builtins)"
 )
 
 
@@ -66,7 +66,7 @@ def grade_of(
     cells = sorted((int(number), error) for number, error in found.get("cells", {}).items())
     notes += [f"cell {number + 1}: {error}" for number, error in cells if not _is_a_stub(error)]
     unusual = sorted({match[0] for source in _sources(program) for match in _UNUSUAL.finditer(source)})
-    unusual += [f"replaces {name}" for name in found.get("replaced", ())]
+    unusual += found.get("unusual", ())
     total = round(sum(points.values()), 2)
     head = [
         f"# {plain(submission.name)}: assignment {assignment.number}, {assignment.title}",

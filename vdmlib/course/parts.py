@@ -8,6 +8,7 @@ import torch
 
 from ..checks import check_choice, check_number
 from ..exercises import Report, check
+from .answers import plain_answer
 
 # A sentence that should be true → a function that tests it: true if it holds, false or an error if not.
 Properties = Mapping[str, Callable[[], object]]
@@ -24,6 +25,7 @@ class Part:
         points: that it is worth, shared equally by its properties; where there are hidden ones, they share half.
         minutes: that it takes.
         properties: (answer, seed) → what has to hold; a test draws its inputs from the seed, and 0 is the learner's.
+            The answer comes as a function; where the student wrote a class, it makes instances.
         hidden: the same, tried by the grader only.
         hints: sentence → a hint that names the fault and does not give the answer.
     """
@@ -103,7 +105,7 @@ def try_part(title: str, part: Part, answer: object) -> Report:
     """
     with torch.random.fork_rng(devices=[]):  # the student's own random numbers go on as if nothing had been tried
         torch.manual_seed(LEARNER)
-        report = check(title, properties_of(part.properties, answer, LEARNER))
+        report = check(title, properties_of(part.properties, plain_answer(answer), LEARNER))
     for sentence in report.failing:
         if sentence in part.hints:
             print(f"  hint · {sentence}: {part.hints[sentence]}")

@@ -5,6 +5,7 @@ process for each. It executes nothing of a student's itself, and believes nothin
 """
 
 import base64
+import functools
 import importlib
 import json
 import os
@@ -15,17 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checks import check_instance
 from . import parts
 from .parts import Assignment
-from .trial import Job, start
+from .trial import Job, put_checks_away, start
 
 STARTS = 8  # of processes for one submission: each ends by a crash or by a limit
 STEPS = 20  # limits of one step, that all steps of a process may take together
@@ -41,8 +41,9 @@ def find_assignment(name: str) -> Assignment:
     if name.isdigit():
         return parts.assignment(int(name))
     found = getattr(importlib.import_module(name), "ASSIGNMENT", None)
-    check_instance(f"ASSIGNMENT of {name}", found, Assignment, "Assignment(1, 'A title', chapters=(1,), parts=())")
-    return found  # pyright: ignore[reportReturnType] checked in the line above
+    if not isinstance(found, Assignment):
+        raise ValueError(f"ASSIGNMENT of {name} is {type(found).__name__}: make it an Assignment from vdmlib.course.")
+    return found
 
 
 class Runner:
@@ -79,7 +80,7 @@ class Found:
     def __init__(self, job: Job):
         self.job, self.parts, self.cells = job, {}, {}
         self.confined: list[str] = []
-        self.replaced: list[str] = []
+        self.unusual: dict[str, None] = {}
         self.skipped: list[list[Any]] = []
         self.step: list[Any] = []
         self.is_over = False
@@ -97,8 +98,9 @@ class Found:
     def _take_confined(self, done: list[str]):
         self.confined = [str(word) for word in done]
 
-    def _take_replaced(self, names: list[str]):
-        self.replaced = [str(name) for name in names]
+    def _take_unusual(self, what: str):
+        if len(self.unusual) < 20:
+            self.unusual[str(what)] = None
 
     def _take_start(self, *step: Any):
         self.step = list(step)
@@ -142,20 +144,20 @@ class Found:
             self._take_result(part, group, seed, sentence, False, reason, False)
 
 
-def run_job(job: Job, files: Mapping[str, bytes], assignment: Assignment) -> dict[str, Any]:
+def run_job(job: Job, files: Mapping[str, bytes], begin: Callable[..., None]) -> dict[str, Any]:
     """Start processes until every part has been tried, or too many have ended."""
     found = Found(job)
     for _ in range(STARTS):
         found.step = []
         with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
-            run_once(replace(job, skipped=found.skipped), files, assignment, Path(folder), found)
+            run_once(replace(job, skipped=found.skipped), files, begin, Path(folder), found)
         if found.is_over:
             break
-    kept = ("parts", "confined", "replaced")
-    return {"cells": {str(number): error for number, error in found.cells.items()}} | {k: vars(found)[k] for k in kept}
+    cells = {str(number): error for number, error in found.cells.items()}
+    return {"cells": cells, "parts": found.parts, "confined": found.confined, "unusual": [*found.unusual]}
 
 
-def run_once(job: Job, files: Mapping[str, bytes], assignment: Assignment, folder: Path, found: Found):
+def run_once(job: Job, files: Mapping[str, bytes], begin: Callable[..., None], folder: Path, found: Found):
     """One process, until it says that it is over, ends, or comes to a limit."""
     (results, told), (numbers, announce), mark = os.pipe(), os.pipe(), secrets.token_bytes(16).hex().encode()
     sys.stdout.flush()
@@ -168,7 +170,7 @@ def run_once(job: Job, files: Mapping[str, bytes], assignment: Assignment, folde
             os.dup2(nowhere, stream)
         os.close(results)
         os.close(numbers)
-        start(job, assignment, files.items(), folder, (told, announce, mark))
+        begin(job, files.items(), folder, (told, announce, mark))
     os.close(told)
     os.close(announce)
     try:
@@ -234,10 +236,11 @@ def main():
     torch.set_num_threads(1)
     warm_up()
     assignment = find_assignment(sys.argv[1])
+    begin = functools.partial(start, assignment, put_checks_away(assignment))
     for line in sys.stdin.buffer:
         message = json.loads(line)
         files = {path: base64.b64decode(data) for path, data in message.pop("files").items()}
-        print(json.dumps(run_job(Job(**message), files, assignment)), flush=True)
+        print(json.dumps(run_job(Job(**message), files, begin)), flush=True)
 
 
 if __name__ == "__main__":

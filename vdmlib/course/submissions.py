@@ -48,7 +48,7 @@ class Program:
 
 
 def find(folder: str | Path, but: Path | None = None) -> list[Submission]:
-    """Every notebook, zip and folder in a folder but one, or the one that this is.
+    """Every notebook, zip and folder in a folder but one, or in a zip of a whole class, or the one that this is.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -56,15 +56,14 @@ def find(folder: str | Path, but: Path | None = None) -> list[Submission]:
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist: pass the folder of the submissions.")
+    if zipfile.is_zipfile(folder) and (whole := _class_in(folder)):
+        return whole
     single = folder.is_file() or (folder / ADAPTERS).exists()
     paths = [folder] if single else sorted(path for path in folder.iterdir() if _counts(path) and path != but)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no notebook, zip or folder: pass the folder of the submissions.")
-    stems = [_stem(path).casefold() for path in paths]
-    return [
-        _read(path, path.name if stems.count(stem) > 1 else _stem(path))
-        for path, stem in zip(paths, stems, strict=True)
-    ]
+    names = _names([path.name if path.is_dir() else path.stem for path in paths], [path.name for path in paths])
+    return [_read(path, name) for path, name in zip(paths, names, strict=True)]
 
 
 def program(submission: Submission, parts: Iterable[str]) -> Program:
@@ -107,8 +106,44 @@ def _counts(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in (".ipynb", ".zip")
 
 
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
+def _names(short: list[str], long: list[str]) -> list[str]:
+    """The short names, and the long ones where two short ones would be one."""
+    folded = [name.casefold() for name in short]
+    return [b if folded.count(a.casefold()) > 1 else a for a, b in zip(short, long, strict=True)]
+
+
+def _class_in(path: Path) -> list[Submission]:
+    """What a whole class has handed in, as Moodle, Canvas, Gradescope or a drive packs it; nothing for one student's.
+
+    It is a class's if at least two of its folders, notebooks and zips, on the first level that has several, can be
+    graded; a student's has its ``adapters.py`` there.
+    """
+    with zipfile.ZipFile(path) as archive:
+        files = [(PurePosixPath(_path_of(info)).parts, info) for info in archive.infolist() if _is_a_file(info)]
+        while len({parts[0] for parts, _ in files}) == 1 and all(len(parts) > 1 for parts, _ in files):
+            files = [(parts[1:], info) for parts, info in files]  # the folder that holds them all
+        groups: dict[str, list[tuple[str, zipfile.ZipInfo]]] = {}
+        for (first, *rest), info in files:
+            groups.setdefault(first, []).append(("/".join(rest) or first, info))
+        gradable = [name for name, found in groups.items() if any(_is_gradable(path) for path, _ in found)]
+        if len(gradable) < 2 or ADAPTERS in groups:
+            return []
+        long = [name for name in groups if name in gradable or len(groups[name]) > 1]
+        names = _names([re.sub(r"\.(ipynb|zip)$", "", name, flags=re.I) for name in long], long)
+        return [_read_group(archive, groups[a], a, name) for a, name in zip(long, names, strict=True)]
+
+
+def _is_gradable(path: str) -> bool:
+    return path.lower().endswith((".ipynb", ".zip")) or PurePosixPath(path).name == ADAPTERS
+
+
+def _read_group(
+    archive: zipfile.ZipFile, files: list[tuple[str, zipfile.ZipInfo]], source: str, name: str
+) -> Submission:
+    try:
+        return Submission(name, source, _opened(_extract(archive, files)))
+    except Exception as error:
+        return Submission(name, source, fault=f"it cannot be read ({type(error).__name__}): hand it in once more.")
 
 
 def _read(path: Path, name: str) -> Submission:
@@ -118,11 +153,11 @@ def _read(path: Path, name: str) -> Submission:
             inside = [p for p in inside if _wanted(p.relative_to(path).as_posix())]
             if len(inside) > MOST_FILES or sum(p.stat().st_size for p in inside) > MOST_BYTES:
                 return Submission(name, path.name, fault="it is too large: hand in your own files only.")
-            return Submission(name, path.name, {p.relative_to(path).as_posix(): p.read_bytes() for p in inside})
+            files = {p.relative_to(path).as_posix(): p.read_bytes() for p in inside}
+            return Submission(name, path.name, _opened(files))
         if path.stat().st_size > MOST_BYTES:
             return Submission(name, path.name, fault="it is too large: clear the outputs and hand it in once more.")
-        data = path.read_bytes()
-        return Submission(name, path.name, _unpack(data) if path.suffix.lower() == ".zip" else {path.name: data})
+        return Submission(name, path.name, _opened({path.name: path.read_bytes()}))
     except Exception as error:  # A broken zip raises whatever it likes.
         return Submission(name, path.name, fault=f"it cannot be read ({type(error).__name__}): hand it in once more.")
 
@@ -132,20 +167,37 @@ def _wanted(path: str) -> bool:
     return bool(parts) and ".." not in parts and not any(part.startswith((".", "__", "/")) for part in parts[:-1])
 
 
-def _unpack(data: bytes) -> dict[str, bytes]:
+def _path_of(info: zipfile.ZipInfo) -> str:
+    return info.filename.replace("\\", "/")
+
+
+def _is_a_file(info: zipfile.ZipInfo) -> bool:
+    """One that a submission may have: no folder, no link, none that would lie elsewhere."""
+    is_link = info.external_attr >> 28 == 0o12
+    return not info.is_dir() and not is_link and _wanted(_path_of(info))
+
+
+def _extract(archive: zipfile.ZipFile, inside: Iterable[tuple[str, zipfile.ZipInfo]]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = MOST_BYTES
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for info in archive.infolist():
-            path = info.filename.replace("\\", "/")
-            if info.is_dir() or not _wanted(path):
-                continue
-            with archive.open(info) as file:
-                files[path] = file.read(left + 1)  # what a zip says of its own size need not be true
-            left -= len(files[path])
-            if left < 0 or len(files) > MOST_FILES:
-                raise ValueError("too large")
+    for path, info in inside:
+        if path in files:
+            raise ValueError("two files have one name")
+        with archive.open(info) as file:
+            files[path] = file.read(left + 1)  # what a zip says of its own size need not be true
+        left -= len(files[path])
+        if left < 0 or len(files) > MOST_FILES:
+            raise ValueError("too large")
     return files
+
+
+def _opened(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files, or what the only zip among them holds if nothing else can be graded."""
+    gradable = [path for path in files if _is_gradable(path)]
+    if len(gradable) != 1 or not gradable[0].lower().endswith(".zip"):
+        return files
+    with zipfile.ZipFile(io.BytesIO(files[gradable[0]])) as archive:
+        return _extract(archive, [(_path_of(info), info) for info in archive.infolist() if _is_a_file(info)])
 
 
 def _cells(data: bytes) -> list[str] | None:

@@ -1,6 +1,5 @@
 """The process in which a student's code is executed and tried: cells one by one, then part by part."""
 
-import functools
 import inspect
 import json
 import linecache
@@ -14,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 import vdmlib
 
 from . import confine
-from .guard import Guard
+from .answers import plain_answer, refusal
+from .guard import keep
 from .parts import Assignment, Part
+from .watch import watch
 
 MESSAGE = 300  # characters of an error that are passed on
-_COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__len__", "__float__")
-_DISGUISES = ("__torch_function__", "__array__", "__getattribute__", "__getattr__", "__class__", "__instancecheck__")
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,19 @@ class Job:
 class Trial:
     """Executes, tries, and tells: every step is announced before it is taken, so that what ends it is known."""
 
-    def __init__(self, job: Job, tell: Callable[[list[Any]], None], guard: Guard):
-        self.job, self.tell, self.guard = job, tell, guard
+    def __init__(self, job: Job, tell: Callable[[list[Any]], None], restore: Callable[[], list[str]]):
+        self.job, self.tell, self.restore = job, tell, restore
+        self.refuse = refusal()
 
     def run(self, assignment: Assignment):
         """All cells, then all parts."""
         page = self.execute()
-        replaced = sorted(set(self.guard.restore()))
+        replaced = sorted(set(self.restore()))
         names = dict(vars(page))
         table = names.get("ADAPTERS")
         given = {**names, **(table if isinstance(table, dict) else {})}
-        if replaced:
-            self.tell(["replaced", replaced[:5]])
+        for name in replaced[:5]:
+            self.tell(["unusual", f"replaces {name}"])
         for part in assignment.parts:
             answer = given.get(part.name)
             if callable(answer):
@@ -89,7 +90,7 @@ class Trial:
 
     def try_part(self, part: Part, answer: Any):
         """Every property with every seed, the hidden ones with the last."""
-        plain = answer if isinstance(answer, type) else _with_plain_results(answer)
+        plain = plain_answer(answer, self.restore, self.refuse)
         groups = [("properties", part.properties, seed) for seed in self.job.seeds]
         if part.hidden is not None:
             groups.append(("hidden", part.hidden, self.job.seeds[-1]))
@@ -104,6 +105,8 @@ class Trial:
             except BaseException as error:
                 self.tell(["broken", part.name, group, _said(error), isinstance(error, NotImplementedError)])
                 continue
+            finally:
+                self.restore()
             tests = {str(sentence): test for sentence, test in tests.items()}
             self.tell(["tests", part.name, group, seed, list(tests)])
             for sentence, test in tests.items():
@@ -114,30 +117,30 @@ class Trial:
         if ["test", *where] in self.job.skipped:
             return
         self.tell(["start", "test", *where])
-        self.guard.restore()
         _seed(where[2])
         is_stub, reason = False, ""
         try:
             result = test()
-            holds = _refuse_disguises(result) or bool(result)
+            holds = self.refuse(result) is None and bool(result)
         except BaseException as error:
             holds, reason, is_stub = False, _said(error), isinstance(error, NotImplementedError)
-        if replaced := self.guard.restore():
+        if replaced := self.restore():
             holds, reason = False, f"while it was tried, it replaced {replaced[0]}"
         self.tell(["result", *where, holds, reason, is_stub])
 
 
-def _put_checks_away() -> Guard:
-    """What a student's code imports as the checks is an empty room, where nothing is tried or judged."""
+def put_checks_away(assignment: Assignment) -> Callable[[], list[str]]:
+    """From now on, what is imported as the checks is an empty room; returns what :func:`guard.keep` does."""
     room, board = types.ModuleType("vdmlib.course"), types.ModuleType("vdmlib.course.leaderboard")
     room.__dict__.update(try_part=_nothing, ASSIGNMENTS=(), leaderboard=board, __path__=[])
     board.__dict__.update(leaderboard=_nothing)
     vdmlib.course = room  # pyright: ignore[reportAttributeAccessIssue] an import has put it there
-    guard = Guard()
-    for name in [name for name in sys.modules if name.startswith("vdmlib.course")]:
+    restore = keep()
+    own = {part.properties.__module__ for part in assignment.parts}
+    for name in [name for name in sys.modules if name.startswith("vdmlib.course") or name in own]:
         del sys.modules[name]
     sys.modules |= {room.__name__: room, board.__name__: board}
-    return guard
+    return restore
 
 
 def _nothing(*_: Any, **__: Any):
@@ -157,53 +160,20 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"[:MESSAGE]
 
 
-def _with_plain_results(answer: Any) -> Any:
-    """The function; what it returns must not be of a kind that says of itself that it is equal to anything."""
-
-    @functools.wraps(answer)
-    def call(*arguments: Any, **named: Any):
-        result = answer(*arguments, **named)
-        _refuse_disguises(result)
-        return result
-
-    return call
-
-
-def _refuse_disguises(value: Any):
-    if isinstance(value, tuple | list | set | frozenset) and len(value) < 10_000:
-        for inner in value:
-            _refuse_disguises(inner)
-    if isinstance(value, dict):
-        _refuse_disguises([*value.keys(), *value.values()])
-    for kind in type.mro(type(value)):
-        own = set(vars(kind)) & {*_COMPARISONS, *_DISGUISES}
-        if kind.__module__ == "__main__" or not _is_what_it_says(kind):
-            own -= {"__eq__"} if "__dataclass_fields__" in vars(kind) else set()
-            if own:
-                raise TypeError(
-                    f"it returns a {kind.__name__}, which has its own {sorted(own)[0]}: return plain values"
-                )
-
-
-def _is_what_it_says(kind: type) -> bool:
-    """Whether a class is the one that its module has under its name, and was there before the student's code."""
-    module = sys.modules.get(kind.__module__)
-    return kind.__module__ in _KNOWN and (
-        module is None or getattr(module, kind.__name__, kind) is kind or "." in kind.__qualname__
-    )
-
-
-_KNOWN: set[str] = set()
-
-
 def start(
-    job: Job, assignment: Assignment, files: Iterable[tuple[str, bytes]], folder: Path, pipes: tuple[int, int, bytes]
+    assignment: Assignment,
+    restore: Callable[[], list[str]],
+    job: Job,
+    files: Iterable[tuple[str, bytes]],
+    folder: Path,
+    pipes: tuple[int, int, bytes],
 ):
     """In a new process: limits, walls, then the trial; never returns.
 
     Args:
-        job: what to do.
         assignment: its parts, imported before any of the student's code.
+        restore: puts back what a student's code replaces.
+        job: what to do.
         files: (path, content), written into the folder.
         folder: an empty one, for this process alone.
         pipes: file descriptors for what is told, and for the number of the process; how each line begins.
@@ -213,23 +183,25 @@ def start(
         for path, content in files:
             (target := folder / path).parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        os.chdir(folder)
         done = confine.isolate(str(folder), job.covered, announce)
+        os.chdir(folder)  # afterwards: it may be another one by now, the only one that can be written
         confine.limit(job.megabytes, job.seconds * 20)
         confine.drop_rights(folder, [os.__file__, torch.__file__, __file__, sys.executable])
         os.close(announce)
         os.environ.update(HOME=str(folder), TMPDIR=str(folder), MPLBACKEND="Agg", HF_HUB_OFFLINE="1")
         sys.path.insert(0, str(folder))
-        sys.argv = ["submission"]
-        guard = _put_checks_away()
-        _KNOWN.update(sys.modules)
+        sys.argv, tqdm.monitor_interval = ["submission"], 0  # its progress bars would start a thread
+        encode, write = json.JSONEncoder().encode, os.write
 
         def tell(message: list[Any]):
-            line = mark + json.dumps(message).encode() + b"\n"
+            line = mark + encode(message).encode() + b"\n"
             while line:
-                line = line[os.write(results, line) :]
+                line = line[write(results, line) :]
 
         tell(["confined", done])
-        Trial(job, tell, guard).run(assignment)
+        checks = {part.properties.__code__.co_filename for part in assignment.parts}
+        trial = Trial(job, tell, restore)
+        watch([*job.covered, *checks], lambda what: tell(["unusual", f"tries {what}"]))
+        trial.run(assignment)
     finally:
         os._exit(0)
