@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 
@@ -137,7 +137,7 @@ def _hash_of_checks(settings: Settings, assignment: Assignment) -> str:
     made = {
         sys.modules[f.__module__].__file__ for part in assignment.parts for f in (part.properties, part.hidden) if f
     }
-    digest = hashlib.sha256(f"{settings} {torch.__version__}".encode())
+    digest = hashlib.sha256(f"{replace(settings, jobs=1)} {torch.__version__}".encode())
     for path in [*sorted(LIBRARY.rglob("*.py")), *sorted(map(str, made))]:
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()

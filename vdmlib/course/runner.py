@@ -50,8 +50,10 @@ class Runner:
     """One server process, as the grader sees it: a job in, what was found out."""
 
     def __init__(self, assignment: str):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", __name__, assignment]
+        # This very library, and then what is imported here: where the command is started, another vdmlib may lie.
+        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", "-m", __name__, assignment]
         self._process = subprocess.Popen(command, stdin=-1, stdout=-1, env=environment, start_new_session=True)
 
     def run(self, job: Job, files: Mapping[str, bytes]) -> dict[str, Any]:
