@@ -350,7 +350,7 @@ def test_no_attack_gets_more_than_the_honest_part(graded, name):
         ("looks-into-frames", "tries sys._getframe"),
         ("looks-into-memory", "tries gc.get_objects"),
         ("opens-the-module-again", "tries a file of the checks"),
-        ("leaves-a-thread", "by a thread"),
+        ("leaves-a-thread", "replaces one thread with several"),
     ],
 )
 def test_attacks_are_named_for_a_person_to_look_at(graded, name, noticed):
@@ -360,7 +360,7 @@ def test_attacks_are_named_for_a_person_to_look_at(graded, name, noticed):
 
 def test_who_leaves_a_thread_or_changes_what_it_is_given_is_told(graded):
     assert graded[2]["leaves-a-thread"]["points"] == "0"
-    assert "it replaced what is done at the same time, by a thread" in page(graded, "leaves-a-thread")
+    assert "it replaced one thread with several" in page(graded, "leaves-a-thread")
     assert float(graded[2]["empties-what-it-is-given"]["points"]) <= 2  # of an empty tensor nothing is lost
     assert "it changes a tensor that it is given: work on a copy" in page(graded, "empties-what-it-is-given")
 

@@ -144,11 +144,11 @@ def _keep_state() -> Callable[[], list[str]]:
         disable()
         for timer in timers:
             alarm(timer, 0)
-        found = ["what is done at the same time, by a thread"] if count() > threads else []
+        found = ["one thread with several"] if count() > threads else []
         for length, pop in modes:
             while length():
                 pop()
-                found.append("a mode of torch")
+                found.append("the mode of torch")
         set_dtype(dtype)
         return found
 
