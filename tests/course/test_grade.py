@@ -121,8 +121,8 @@ ATTACKS = {
         "        lie_in(e.__traceback__.tb_frame)\n    return n - 1"
     ),
     "looks-into-generators": (
-        f"{LIE}\ndef half(n):\n    def seen():\n        yield one.gi_frame\n    one = seen()\n"
-        "    lie_in(next(one).f_back)\n    return n - 1"
+        f"{LIE}\ndef half(n):\n    def seen():\n        yield one.gi_frame.f_back\n    one = seen()\n"
+        "    lie_in(next(one))\n    return n - 1"
     ),
     "looks-into-memory": (
         f"import gc\n{LIE}\ndef half(n):\n    for one in gc.get_objects():\n"
@@ -133,23 +133,18 @@ ATTACKS = {
         "    ask.restype = ctypes.py_object\n    lie_in(ask())\n    return n - 1"
     ),
     "reads-its-own-process": (
-        "def half(n):\n    mark = open('/proc/self/mem', 'rb').read(100)\n    return n // 2 if n % 2 == 0 else None"
+        "def half(n):\n    open('/proc/self/maps').read()\n    return n // 2 if n % 2 == 0 else None"
     ),
     "patches-by-subclasses": (
         f"{SUBCLASSES}for one in found:\n    for name in ('try_test', 'restore', 'properties', 'keep'):\n"
         "        setattr(one, name, lambda self, *a: [self.tell(['result', *a[0], True, '', False])] if a else [])"
     ),
-    "patches-what-was-kept": (
-        f"{SUBCLASSES}rooms = [f.__globals__ for c in found for f in vars(c).values() if hasattr(f, '__globals__')]\n"
-        "for room in rooms:\n    for name in ('_CODE', '_MODES', '_COMPARISONS', '_CONTAINERS', '_DISGUISES'):\n"
-        "        room[name] = ()\n    room.update(bool=lambda x: True, refusal=None, keep=None, _said=lambda e: 'fine')"
-    ),
     "spies-on-the-results": (
         "import json, os\nreal, seen = os.write, {}\n\ndef spy(to, data):\n    if data[32:33] == b'[':\n"
         "        seen.update(to=to, mark=data[:32])\n    return real(to, data)\n\nos.write = spy\n\ndef half(n):\n"
         "    for said in ('the half of 0', 'the half of an even number', 'an odd number has none'):\n"
-        "        for seed in (0, 2718):\n            line = ['result', 'half', 'properties', seed, said, True, '', 0]\n"
-        "            real(seen['to'], seen['mark'] + json.dumps(line).encode() + b'\\n')\n    return n - 1"
+        "        line = ['result', 'half', 'properties', 2718 if n > 2000 else 0, said, True, '', False]\n"
+        "        real(seen['to'], seen['mark'] + json.dumps(line).encode() + b'\\n')\n    return n - 1\n\n1 / 0"
     ),
     "changes-what-json-says": (
         "import json\nreal = json._default_encoder.encode\n"
@@ -165,14 +160,15 @@ ATTACKS = {
         "    def __eq__(self, other): return True\n\ndef half(n):\n    return All()"
     ),
     "opens-the-module-again": (
-        "import sys\nsys.modules.pop('small_assignment', None)\nimport small_assignment\n"
-        "for part in small_assignment.ASSIGNMENT.parts:\n    object.__setattr__(part, 'properties', lambda a, s: {})"
+        "import sys\nmodule = sys.modules.get('small_assignment') or __import__('small_assignment')\n"
+        "for part in module.ASSIGNMENT.parts:\n"
+        "    object.__setattr__(part, 'properties', lambda answer, seed: {'it holds': lambda: True})"
     ),
-    "stands-in-a-mode": (
-        "from torch.overrides import TorchFunctionMode\n\nclass Mode(TorchFunctionMode):\n"
+    "stands-in-a-mode": MODULE.format(
+        before="from torch.overrides import TorchFunctionMode\n\nclass Mode(TorchFunctionMode):\n"
         "    def __torch_function__(self, function, types, given=(), named=None):\n"
-        "        return True if function in (torch.allclose, torch.equal) else function(*given, **(named or {}))\n\n"
-        "Mode().__enter__()"
+        "        return True if function is torch.equal else function(*given, **(named or {}))\n\nMode().__enter__()",
+        forward="        return x - 1 + self.shift",
     ),
     "returns-a-tensor-that-lies": MODULE.format(
         before="class Liar(torch.Tensor):\n    @classmethod\n"
