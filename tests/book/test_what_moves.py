@@ -50,7 +50,7 @@ def pictures(clip: dict[str, Any]) -> torch.Tensor:
 def test_every_clip_that_can_be_chosen_is_there_and_the_file_is_small():
     options = make_world.parser().parse_args([])
     asked = [make_world.key_of(p, guidance, part) for batch, guidance, part in make_world.jobs(options) for p in batch]
-    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 6 * 16 + 2 * 16 + 4 * 4
+    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 7 * 16 + 2 * 16 + 4 * 4
     assert make_world.OUTPUT.stat().st_size < 4e6
     assert world()["heldOut"] == sorted(
         {f"{p.digit} {p.colour} {p.direction}" for p in data.all_prompts("unseen")},

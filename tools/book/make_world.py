@@ -42,7 +42,7 @@ OUTPUT = ROOT / "book/_static/world/clips.js"
 KEPT = ROOT / "build/world.jsonl"
 QUALITY = 80  # of the WebP pictures
 PARTS = ("temporal attention", "temporal convolution", "text in time", "order of frames")
-THINGS = ("7 red", "0 red", "0 yellow", "0 blue", "2 red", "2 yellow")
+THINGS = ("7 red", "7 yellow", "0 red", "0 yellow", "0 blue", "2 red", "2 yellow")
 
 
 @contextlib.contextmanager
