@@ -50,7 +50,7 @@ def pictures(clip: dict[str, Any]) -> torch.Tensor:
 def test_every_clip_that_can_be_chosen_is_there_and_the_file_is_small():
     options = make_world.parser().parse_args([])
     asked = [make_world.key_of(p, guidance, part) for batch, guidance, part in make_world.jobs(options) for p in batch]
-    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 7 * 16 + 2 * 16 + 4 * 4
+    assert list(world()["clips"]) == asked and len(set(asked)) == len(asked) == 7 * 16 + 2 * (2 * 16 + 4 * 4)
     assert make_world.OUTPUT.stat().st_size < 4e6
     assert world()["heldOut"] == sorted(
         {f"{p.digit} {p.colour} {p.direction}" for p in data.all_prompts("unseen")},
@@ -291,7 +291,7 @@ def test_the_tally_counts_all_clips(visit):
     parts = {part: [right for key, right in clips.items() if key.endswith(part)] for part in make_world.PARTS}
     closer = tuple(make_world.parser().parse_args([]).closer)
     by_scale = {
-        f"16 sentences, guidance {scale}": [
+        f"32 sentences, guidance {scale}": [
             right for key, right in clips.items() if key.endswith(f" {scale}") and key.startswith(closer)
         ]
         for scale in (1, 3, 7)

@@ -42,6 +42,7 @@ OUTPUT = ROOT / "book/_static/world/clips.js"
 KEPT = ROOT / "build/world.jsonl"
 QUALITY = 80  # of the WebP pictures
 PARTS = ("temporal attention", "temporal convolution", "text in time", "order of frames")
+CLOSER = ("7 red", "2 red")
 THINGS = ("7 red", "7 yellow", "0 red", "0 yellow", "0 blue", "2 red", "2 yellow")
 
 
@@ -168,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     lists = {
         "things": (list(THINGS), None),
-        "closer": (list(THINGS[:1]), None),
+        "closer": (list(CLOSER), None),
         "directions": (list(data.DIRECTIONS), list(data.DIRECTIONS)),
         "speeds": (list(data.SPEEDS), list(data.SPEEDS)),
         "fps": (list(data.FRAME_RATES), None),
