@@ -83,7 +83,16 @@ def test_the_judge_says_the_same_of_the_pictures_as_they_are_stored():
     assert differ <= 0.01 * 4 * len(keys)
 
 
-TINY = ["--things=7 red", "--directions", "left", "right", "--speeds=quickly", "--fps=10", "--guidance=3"]
+TINY = [
+    "--things=7 red",
+    "--closer=7 red",
+    "--directions",
+    "left",
+    "right",
+    "--speeds=quickly",
+    "--fps=10",
+    "--guidance=3",
+]
 
 
 def test_the_command_makes_the_stored_clips_again_and_no_clip_twice(tmp_path, monkeypatch, capsys):
