@@ -77,6 +77,10 @@ def test_no_broken_links_or_anchors():
     assert broken_links(SITE) == []
 
 
+def test_no_page_names_the_folder_that_it_was_built_in():
+    assert [name for name in parsed(SITE) if str(ROOT) in (SITE / name).read_text(encoding="utf-8")] == []
+
+
 @pytest.fixture(
     scope="module",
     params=[
