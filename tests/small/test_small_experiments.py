@@ -1,6 +1,7 @@
 """The comparisons of chapter 10: the tool that makes them, and what it has measured."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
     path = tmp_path / "experiments.json"
     path.write_text(json.dumps({"runs": {"another": {}}}))
-    command = ["--steps", "2", "--json", str(path), "--folder", str(tmp_path)]
+    command = ["--steps", "2", "--seeds", "0", "4", "--clips", "2", "--json", str(path), "--folder", str(tmp_path)]
     with pytest.raises(SystemExit, match="run again"):
         experiments.main([*command, "--stop-after", "0"])
     experiments.main(command)
@@ -61,6 +62,7 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     assert card["threads"] == 1 and list(card["runs"]) == ["another", "tiny run"]
     run = card["runs"]["tiny run"]
     assert run["steps"] == 2 and run["seconds_per_step"] > 0 and run["seconds_per_clip"] > 0
+    assert run["seeds"].keys() == {"0", "4"} and run["seeds"]["0"] != run["seeds"]["4"]
     assert run["log"][-1].keys() == {"step", "loss", "correct 800"} and run["log"][-1]["correct 800"] == 0.33333
 
 
@@ -81,3 +83,23 @@ def test_the_shipped_numbers_are_those_of_the_runs():
         assert run["log"][-1]["step"] == run["steps"]
         for condition in ("correct", "digit", "colour", "direction", "speed", "fps", "caption", "frames"):
             assert {f"{condition} 800", f"{condition} 950"} <= run["log"][-1].keys(), name
+
+
+def test_an_error_counts_the_same_whatever_the_network_is_asked_for():
+    """The same guess of the clean latents, told as noise and as v, at each level."""
+    asked_for_v, asked_for_noise = (
+        experiments.Experiment(replace(experiments.config_of(run, 1), unet=TINY), replace(run, unet=TINY))
+        for run in (experiments.RUNS["text in time"], experiments.RUNS["asked for noise"])
+    )
+    x0, noise, off = torch.randn(3, 2, 8, 8, 4, 4, dtype=torch.float64)
+    for level in experiments.LEVELS:
+        t, errors = torch.full((2,), level), []
+        for stage in (asked_for_v, asked_for_noise):
+            x_t = stage.schedule.add_noise(x0, noise, t)
+            guess = stage.schedule.target(x0 + off, noise, t)
+            a, b = stage.schedule.coefficients(t, x0)
+            guessed_noise = (x_t - a * (x0 + off)) / b
+            guess = guessed_noise if stage is asked_for_noise else a * guessed_noise - b * (x0 + off)
+            loss = float((guess - stage.schedule.target(x0, noise, t)).square().mean())
+            errors.append(stage.as_errors_in_v(loss, level))
+        assert errors[0] == pytest.approx(errors[1], rel=1e-9)

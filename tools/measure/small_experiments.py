@@ -23,16 +23,20 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from vdmlib import UNet3DConfig, small
+from vdmlib.diffusion import Prediction
 from vdmlib.embeddings import EmbeddingMLP, sinusoidal_embedding
-from vdmlib.small import data, training
+from vdmlib.sampling import draw_noise, noise_streams, sample_ddim
+from vdmlib.small import data, judge, training
 from vdmlib.small.settings import CONFIGS, TrainingConfig
 from vdmlib.small.stages import DenoiserStage
 
 ABOUT = (
-    "Runs with the same loss, batches, noise, learning rates and number of steps. In a log, 'direction 800' is the "
-    "loss on 48 held-out clips at noise level 800 with the direction made wrong, 'correct 800' with all of it right. "
+    "Runs with the same batches, noise, learning rates and number of steps, but for what their names say. In a log, "
+    "'direction 800' is the error in v on 48 held-out clips at noise level 800 with the direction made wrong, 'correct "
+    "800' with all of it right. By seed: such errors with all of it right, and the share of 60 clips that the judge finds right. "
     "Seconds are processor time of one thread, of a training step of 8 clips and of a clip in 25 guided DDIM steps."
 )
+LEVELS = (100, 300, 500, 700, 800, 900, 950)
 PEER = "video-diffusion-pytorch"
 PEER_CHANNELS = 42  # the width at which it has about as many parameters as small_unet()
 
@@ -93,10 +97,12 @@ class PeerModel(small.VideoModel):
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained, in one sentence; without ``model`` the book's, with ``unet``."""
+    """What is trained, in one sentence; without ``model`` the book's, with ``unet``, asked for ``prediction``."""
 
     about: str
     unet: UNet3DConfig = field(default_factory=small.small_unet)
+    prediction: Prediction = "v"
+    shift: float = CONFIGS["t2v"].shift
     model: Callable[[UNet3DConfig], nn.Module] | None = None
     clips: type[data.MovingDigits] = data.MovingDigits
 
@@ -114,6 +120,11 @@ RUNS = {
         "middle, blurs what lies across an edge.",
         clips=DigitsAnywhere,
     ),
+    "asked for noise": Run(
+        "The book's small model, asked for the noise instead of v: an error counts less, the more noise there is.",
+        prediction="eps",
+    ),
+    "shift 1": Run("The book's small model, all noise levels drawn alike.", shift=1.0),
     PEER: Run(
         f"Unet3D of the package {PEER} with its own defaults at two levels of {PEER_CHANNELS} and "
         f"{2 * PEER_CHANNELS} channels, which is about as many parameters; its condition is the mean of the text "
@@ -131,15 +142,26 @@ class Experiment(DenoiserStage):
         super().__init__(config)
         if run.model is not None:
             self.trained = run.model(config.unet)
+        self.schedule = replace(self.schedule, prediction=run.prediction)
         self.clips = run.clips("train", seed=config.seed)
         self.held_out = run.clips("test", combinations="all", seed=1)
+
+    @torch.no_grad()
+    def report(self, trained: nn.Module) -> dict[str, float]:
+        """Losses on held-out clips, as errors in v whatever the network is asked for."""
+        return {name: self.as_errors_in_v(loss, int(name.split()[1])) for name, loss in super().report(trained).items()}
+
+    def as_errors_in_v(self, loss: float, level: int) -> float:
+        """At the same x_t an error of e in v is one of √ᾱ·e in the noise (chapter 9)."""
+        return loss / float(self.schedule.alphas_cumprod[level]) if self.schedule.prediction == "eps" else loss
 
     def sheet(self, trained: nn.Module) -> None:
         return None
 
 
-def config_of(run: Run, steps: int) -> TrainingConfig:
-    return replace(CONFIGS["t2v"], unet=run.unet, steps=steps, decay=0.25, sample_every=200)
+def config_of(run: Run, steps: int, seed: int = 0) -> TrainingConfig:
+    settings = {"unet": run.unet, "shift": run.shift, "steps": steps, "seed": seed}
+    return replace(CONFIGS["t2v"], **settings, decay=0.25, sample_every=200)
 
 
 def measure(run: Run) -> tuple[float, float]:
@@ -155,10 +177,48 @@ def measure(run: Run) -> tuple[float, float]:
     return tuple(statistics.median(b - a for a, b in itertools.pairwise(ticks)) for ticks in (steps, clips))
 
 
+@torch.no_grad()
+def examine(stage: Experiment, clips: int) -> dict[str, dict[str, float]]:
+    """Losses in v at many noise levels, and what the judge finds in clips of 25 guided DDIM steps."""
+    held_out = stage.held_out.batch(range(48))
+    latents = stage.autoencoder.encode(held_out.video)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    losses = {}
+    for level in LEVELS:
+        t = torch.full((len(latents),), level)
+        answer = stage.trained(stage.schedule.add_noise(latents, noise, t), t, held_out.tokens, held_out.fps)
+        error = float((answer - stage.schedule.target(latents, noise, t)).square().mean())
+        losses[str(level)] = round(stage.as_errors_in_v(error, level), 5)
+
+    prompts = data.all_prompts("seen")
+    order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(1))
+    prompts = [prompts[i] for i in order[:clips]]
+    tokens, streams = data.tokenize([p.caption for p in prompts]), noise_streams(0, clips)
+    made = sample_ddim(
+        stage.trained.denoiser(),
+        stage.schedule,
+        draw_noise((clips, *latents.shape[1:]), streams),
+        context=stage.trained.context(tokens),
+        uncond_context=stage.trained.context(torch.zeros_like(tokens)),
+        guidance_scale=3.0,
+        fps=torch.tensor([float(p.fps) for p in prompts]),
+        steps=25,
+        eta=1.0,
+        generator=streams,
+        progress=False,
+    )
+    video = stage.autoencoder.decode(made).clamp(-1, 1)
+    right = judge.right_answers(small.load_classifier(), video, prompts)
+    right["everything"] = torch.stack(list(right.values())).all(dim=0)
+    return {"losses": losses, "right": {name: round(float(x.float().mean()), 4) for name, x in right.items()}}
+
+
 def main(arguments: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(RUNS), metavar="NAME", help=f"one of: {', '.join(RUNS)}")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each run (default: 1000)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of weights and data; the log is the first's")
+    parser.add_argument("--clips", type=int, default=60, help="how many the judge sees of each run (default: 60)")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
     parser.add_argument("--json", type=Path, default=small.weights.WEIGHTS / "experiments.json", help="what to write")
     parser.add_argument("--folder", type=Path, default=Path("runs/experiments"), help="checkpoints go here")
@@ -168,13 +228,17 @@ def main(arguments: Sequence[str] | None = None):
         sys.exit(f"error: {PEER} is missing: pip install --no-deps {PEER} einops-exts rotary-embedding-torch")
     torch.set_num_threads(1)
 
-    began, results = time.monotonic(), {}
-    for name in names:
+    began, results, seeds = time.monotonic(), {}, {name: {} for name in names}
+    for name, seed in itertools.product(names, options.seeds):
         left = None if options.stop_after is None else options.stop_after - (time.monotonic() - began)
-        stage, folder = Experiment(config_of(RUNS[name], options.steps), RUNS[name]), options.folder / name
-        results[name] = training.train(stage.config, folder, "cpu", stage=stage, stop_after=left)
-        if not results[name].finished:
-            sys.exit(f"{name}: not finished yet; run again to go on")
+        stage = Experiment(config_of(RUNS[name], options.steps, seed), RUNS[name])
+        folder = options.folder / f"{name}, seed {seed}"
+        result = training.train(stage.config, folder, "cpu", stage=stage, stop_after=left)
+        if not result.finished:
+            sys.exit(f"{name}, seed {seed}: not finished yet; run again to go on")
+        results.setdefault(name, result)
+        stage.trained = result.model
+        seeds[name][str(seed)] = examine(stage.eval(), options.clips)
     # In turns, so that a slow moment of the machine hits all of them alike.
     turns = [{name: measure(RUNS[name]) for name in names} for _ in range(3)]
 
@@ -184,14 +248,16 @@ def main(arguments: Sequence[str] | None = None):
     for name, result in results.items():
         per_step, per_clip = (statistics.median(turn[name][i] for turn in turns) for i in (0, 1))
         rows = [{k: round(v, 5) for k, v in row.items() if k != "seconds"} for row in result.log]
+        settings = f"--steps {options.steps} --seeds {' '.join(map(str, options.seeds))}"
         card["runs"][name] = {
-            "command": f'python tools/measure/small_experiments.py --only "{name}" --steps {options.steps}',
+            "command": f'python tools/measure/small_experiments.py --only "{name}" {settings}',
             "about": RUNS[name].about,
             "parameters": sum(p.numel() for p in result.model.parameters()),
             "steps": result.log[-1]["step"],
             "seconds_per_step": round(per_step, 4),
             "seconds_per_clip": round(per_clip, 4),
             "log": rows,
+            "seeds": seeds[name],
         }
         print(f"{name}: {per_step:.3f} s a step, {per_clip:.2f} s a clip, {rows[-1]}")
     options.json.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
