@@ -33,7 +33,7 @@ from vdmlib.small.stages import DenoiserStage
 ABOUT = (
     "Runs with the same batches, noise, learning rates and number of steps, but for what their names say. In a log, "
     "'direction 800' is the error in v on 48 held-out clips at noise level 800 with the direction made wrong, 'correct "
-    "800' with all of it right. By seed: such errors with all of it right, and the share of 60 clips that the judge finds right. "
+    "800' with all of it right. By seed: such errors with all of it right, and the share that is right of 60 clips. "
     "Seconds are processor time of one thread, of a training step of 8 clips and of a clip in 25 guided DDIM steps."
 )
 LEVELS = (100, 300, 500, 700, 800, 900, 950)
