@@ -54,16 +54,19 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
     path = tmp_path / "experiments.json"
     path.write_text(json.dumps({"runs": {"another": {}}}))
-    command = ["--steps", "2", "--seeds", "0", "4", "--clips", "2", "--json", str(path), "--folder", str(tmp_path)]
+    command = ["--steps", "2", "--json", str(path), "--folder", str(tmp_path)]
     with pytest.raises(SystemExit, match="run again"):
         experiments.main([*command, "--stop-after", "0"])
     experiments.main(command)
+    experiments.main([*command, "--seeds", "0", "4", "--clips", "2"])
     card = small.read_card("experiments", tmp_path)
-    assert card["threads"] == 1 and list(card["runs"]) == ["another", "tiny run"]
-    run = card["runs"]["tiny run"]
+    assert list(card["runs"]) == ["another", "tiny run"]
+    run, seeds = card["runs"]["tiny run"], card["seeds"]["tiny run"]
     assert run["steps"] == 2 and run["seconds_per_step"] > 0 and run["seconds_per_clip"] > 0
-    assert run["seeds"].keys() == {"0", "4"} and run["seeds"]["0"] != run["seeds"]["4"]
     assert run["log"][-1].keys() == {"step", "loss", "correct 800"} and run["log"][-1]["correct 800"] == 0.33333
+    assert seeds["0"]["end"] == run["log"][-1] and seeds["0"]["losses"] != seeds["4"]["losses"]
+    assert list(seeds["0"]["losses"]) == [str(level) for level in experiments.LEVELS]
+    assert seeds["4"]["right"].keys() == {"digit", "direction", "speed", "colour", "everything"}
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -2,7 +2,8 @@
 
 All runs have the same loss, batches, noise, learning rates and number of steps, and differ in what their names say. A
 run that was stopped goes on when the same command is given again. When all chosen runs are finished, a training step
-and the sampling of a clip are timed, in turns, in seconds of one thread's processor time.
+and the sampling of a clip are timed, in turns, in seconds of one thread's processor time; or, with ``--seeds``, each
+run's losses are taken at many noise levels, and its clips are judged.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from vdmlib.small.stages import DenoiserStage
 ABOUT = (
     "Runs with the same batches, noise, learning rates and number of steps, but for what their names say. In a log, "
     "'direction 800' is the error in v on 48 held-out clips at noise level 800 with the direction made wrong, 'correct "
-    "800' with all of it right. By seed: such errors with all of it right, and the share that is right of 60 clips. "
+    "800' with all of it right. By seed: the log's end, such errors, and the share that is right of 60 clips. "
     "Seconds are processor time of one thread, of a training step of 8 clips and of a clip in 25 guided DDIM steps."
 )
 LEVELS = (100, 300, 500, 700, 800, 900, 950)
@@ -217,8 +218,8 @@ def main(arguments: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(RUNS), metavar="NAME", help=f"one of: {', '.join(RUNS)}")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each run (default: 1000)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of weights and data; the log is the first's")
-    parser.add_argument("--clips", type=int, default=60, help="how many the judge sees of each run (default: 60)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="examine a run with each of these seeds, and time nothing")
+    parser.add_argument("--clips", type=int, default=60, help="with --seeds: how many the judge sees (default: 60)")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
     parser.add_argument("--json", type=Path, default=small.weights.WEIGHTS / "experiments.json", help="what to write")
     parser.add_argument("--folder", type=Path, default=Path("runs/experiments"), help="checkpoints go here")
@@ -228,39 +229,57 @@ def main(arguments: Sequence[str] | None = None):
         sys.exit(f"error: {PEER} is missing: pip install --no-deps {PEER} einops-exts rotary-embedding-torch")
     torch.set_num_threads(1)
 
-    began, results, seeds = time.monotonic(), {}, {name: {} for name in names}
-    for name, seed in itertools.product(names, options.seeds):
+    began, results = time.monotonic(), {}
+    for name, seed in itertools.product(names, options.seeds or [0]):
         left = None if options.stop_after is None else options.stop_after - (time.monotonic() - began)
         stage = Experiment(config_of(RUNS[name], options.steps, seed), RUNS[name])
         folder = options.folder / f"{name}, seed {seed}"
-        result = training.train(stage.config, folder, "cpu", stage=stage, stop_after=left)
-        if not result.finished:
+        results[name, seed] = training.train(stage.config, folder, "cpu", stage=stage, stop_after=left)
+        if not results[name, seed].finished:
             sys.exit(f"{name}, seed {seed}: not finished yet; run again to go on")
-        results.setdefault(name, result)
-        stage.trained = result.model
-        seeds[name][str(seed)] = examine(stage.eval(), options.clips)
-    # In turns, so that a slow moment of the machine hits all of them alike.
-    turns = [{name: measure(RUNS[name]) for name in names} for _ in range(3)]
 
-    card = {"about": ABOUT, "threads": 1, "torch": torch.__version__, "runs": {}}
+    card = {"about": ABOUT, "threads": 1, "torch": torch.__version__, "runs": {}, "seeds": {}}
     if options.json.exists():
-        card["runs"] = json.loads(options.json.read_text(encoding="utf-8"))["runs"]
+        card |= {"runs": {}, "seeds": {}} | json.loads(options.json.read_text(encoding="utf-8"))
+    if options.seeds:
+        add_seeds(card["seeds"], results, options.clips)
+    else:
+        add_runs(card["runs"], {name: result for (name, _), result in results.items()}, options.steps)
+    options.json.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def add_seeds(seeds: dict, results: dict[tuple[str, int], training.Result], clips: int):
+    for (name, seed), result in results.items():
+        steps = result.log[-1]["step"]
+        stage = Experiment(config_of(RUNS[name], steps, seed), RUNS[name]).eval()
+        stage.trained = result.model
+        seeds.setdefault(name, {})[str(seed)] = {
+            "command": f'python tools/measure/small_experiments.py --only "{name}" --steps {steps} --seeds {seed}',
+            "end": rounded(result.log[-1]),
+            **examine(stage, clips),
+        }
+        print(f"{name}, seed {seed}: {seeds[name][str(seed)]}")
+
+
+def add_runs(runs: dict, results: dict[str, training.Result], steps: int):
+    # In turns, so that a slow moment of the machine hits all of them alike.
+    turns = [{name: measure(RUNS[name]) for name in results} for _ in range(3)]
     for name, result in results.items():
         per_step, per_clip = (statistics.median(turn[name][i] for turn in turns) for i in (0, 1))
-        rows = [{k: round(v, 5) for k, v in row.items() if k != "seconds"} for row in result.log]
-        settings = f"--steps {options.steps} --seeds {' '.join(map(str, options.seeds))}"
-        card["runs"][name] = {
-            "command": f'python tools/measure/small_experiments.py --only "{name}" {settings}',
+        runs[name] = {
+            "command": f'python tools/measure/small_experiments.py --only "{name}" --steps {steps}',
             "about": RUNS[name].about,
             "parameters": sum(p.numel() for p in result.model.parameters()),
             "steps": result.log[-1]["step"],
             "seconds_per_step": round(per_step, 4),
             "seconds_per_clip": round(per_clip, 4),
-            "log": rows,
-            "seeds": seeds[name],
+            "log": [rounded(row) for row in result.log],
         }
-        print(f"{name}: {per_step:.3f} s a step, {per_clip:.2f} s a clip, {rows[-1]}")
-    options.json.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{name}: {per_step:.3f} s a step, {per_clip:.2f} s a clip, {runs[name]['log'][-1]}")
+
+
+def rounded(row: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in row.items() if name != "seconds"}
 
 
 if __name__ == "__main__":
