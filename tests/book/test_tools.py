@@ -129,6 +129,7 @@ def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_pa
         "--width",
         "8",
         "--sampling",
+        "--gains",
         "--compile",
         "--json",
     ]
@@ -142,6 +143,8 @@ def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_pa
     assert numbers["sampling share of the machine's matrix product"] == pytest.approx(flops / seconds / 2e9)
     forward, compiled = numbers["forward pass (s)"], numbers["forward pass with torch.compile (s)"]
     assert numbers["gain of torch.compile"] == pytest.approx(forward / compiled)
+    gains = [value for name, value in numbers.items() if name.startswith("time with, over without")]
+    assert len(gains) == 3 and all(0 < gain < 10 for gain in gains)
     assert flops == pytest.approx(2 * numbers["FLOP of a forward pass"], rel=0.02) and "sampling (FLOP/s)" in printed
 
 
