@@ -823,6 +823,31 @@ def check_marks(mark: Any, maps: list[Any]) -> list[Any]:
     return marks
 
 
+def check_timeline(live: Any, waiting: Any, blocks: Any, marks: Any) -> None:
+    """Bytes and a name for each operation; marks are an operation's number and what is written there."""
+    for name, values in (("live", live), ("waiting", waiting), ("blocks", blocks), ("mark", marks)):
+        check_list(name, values)
+    if not 0 < len(live) == len(waiting) == len(blocks):
+        raise ValueError(f"live, waiting and blocks have {len(live)}, {len(waiting)} and {len(blocks)} entries.")
+    for value in (*live, *waiting):
+        check_number("live or waiting", value, 0)
+    check_texts("blocks", blocks)
+    for mark in marks:
+        if not isinstance(mark, Sequence) or len(mark) != 2 or not isinstance(mark[1], str):
+            raise TypeError(f"mark has {shown(mark)}: pass pairs of an operation's number and a text.")
+        check_number("mark", mark[0], 0, len(live) - 1, whole=True)
+
+
+def check_rows(rows: Sequence[Any]) -> None:
+    """Rows of a table of blocks that make up a U-Net: as many up as down, and something between."""
+    found = [row.part for row in rows]
+    if not found.count("encoder") == found.count("decoder") > 0 or "middle" not in found:
+        raise ValueError(
+            f"net has rows of {found.count('encoder')} encoder, {found.count('middle')} middle and "
+            f"{found.count('decoder')} decoder blocks: pass the whole table."
+        )
+
+
 def check_sizes(name: str, shape: Any) -> tuple[int, ...]:
     """The shape of a tensor with channels, height and width, none of them empty."""
     sizes = tuple(shape) if hasattr(shape, "__iter__") and not isinstance(shape, str) else ()

@@ -20,7 +20,9 @@ from PIL import Image
 import vdmlib
 from vdmlib import viz
 from vdmlib.attention import DualCrossAttention, ImageTokens, SpatialTransformer, TemporalTransformer
+from vdmlib.shapes import dimension_table
 from vdmlib.unet2d import UNet2D
+from vdmlib.viz import style
 
 TINY = vdmlib.UNet3DConfig.tiny()
 
@@ -324,6 +326,21 @@ MISTAKES = {
         ValueError,
         r"mark is \(0, 2, 0\) in an array of \(1, 2, 2\)",
     ),
+    "memory in words": (lambda: viz.memory_over_time(["1"], [0], ["a"]), ValueError, "live or waiting is '1'"),
+    "blocks that are numbers": (
+        lambda: viz.memory_over_time([1], [0], [2]),
+        TypeError,
+        r"blocks is \[2\]: pass strings",
+    ),
+    "a mark after the end": (lambda: viz.memory_over_time([1], [0], ["a"], [(1, "x")]), ValueError, "mark is 1"),
+    "a mark without words": (lambda: viz.memory_over_time([1], [0], ["a"], [0]), TypeError, "mark has 0: pass pairs"),
+    "a network without blocks": (lambda: viz.unet_map([]), ValueError, "net is empty"),
+    "half a network": (
+        lambda: viz.unet_map([row for row in dimension_table(TINY, 4, 8, 8) if row.part == "encoder"]),
+        ValueError,
+        r"4 encoder, 0 middle and 0 decoder",
+    ),
+    "a box in words": (lambda: style.box("a", 0, 1, 1, "red", 0), ValueError, "x is 'a'"),
     "no transformers": (lambda: viz.transformer_map([], []), ValueError, "transformers is empty"),
 }
 

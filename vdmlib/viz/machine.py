@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..checks import check_instance, check_list, check_number, check_pair
+from ..checks import check_instance, check_number, check_pair, check_timeline
 from .style import COLOURS, FAINT, INK, MUTED, Number, mix, shown_once
 
 
@@ -25,12 +25,9 @@ def memory_over_time(
         The matplotlib figure, which a cell shows that ends in it.
 
     Raises:
-        ValueError: if the three do not have one length.
+        ValueError, TypeError: if the three do not have one length, or hold something else.
     """
-    for name, values in (("live", live), ("waiting", waiting), ("blocks", blocks), ("mark", mark)):
-        check_list(name, values)
-    if not 0 < len(live) == len(waiting) == len(blocks):
-        raise ValueError(f"live, waiting and blocks have {len(live)}, {len(waiting)} and {len(blocks)} entries.")
+    check_timeline(live, waiting, blocks, mark)
     figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     x, high = range(len(live)), max(live) / 1e9
     changes = [i for i in x if blocks[i] and blocks[i] != next((b for b in reversed(blocks[:i]) if b), "")]

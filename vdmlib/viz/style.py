@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ..checks import check_instance, check_number, unknown_colour
+from ..checks import check_instance, check_number, check_one_each, unknown_colour
 
 Number = int | float  # a place or a size in a drawing
 
@@ -70,6 +70,8 @@ def box(
 ) -> FancyBboxPatch:
     """A box with round corners, its lower left corner at (x, y), to be added to the axes."""
     check_drawable(face)
+    for name, value in (("x", x), ("y", y), ("width", width), ("height", height), ("rounding", rounding)):
+        check_number(name, value)
     options = {"boxstyle": f"round,pad=0,rounding_size={rounding}", "lw": 0, "zorder": 3, **options}
     return FancyBboxPatch((x, y), width, height, facecolor=face, **options)
 
@@ -78,6 +80,10 @@ def arrow(ax: Axes, start: tuple[Number, Number], end: tuple[Number, Number], co
     """Draw an arrow; ``options`` are matplotlib's."""
     check_instance("ax", ax, Axes, "plt.gca()")
     check_drawable(colour)
+    for name, point in (("start", start), ("end", end)):
+        check_one_each(name, point, 2, "axes")
+        for value in point:
+            check_number(name, value)
     options = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 2.0, "zorder": 2, **options}
     ax.add_patch(FancyArrowPatch(start, end, color=colour, shrinkA=0, shrinkB=0, **options))
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..checks import check_instances
+from ..checks import check_instances, check_rows
 from ..shapes import BlockRow, dimension_table, shape_table
 from ..unet2d import UNet2D
 from ..unet3d import UNet3D, UNet3DConfig
@@ -104,7 +104,8 @@ def _rows_of(net: Any, size: tuple[int, int] | None) -> tuple[list[BlockRow], UN
         return dimension_table(net, net.temporal_length, height, width), net
     if isinstance(net, UNet2D):
         return shape_table(net, 16, 16), None
-    check_instances("net", net, BlockRow, "dimension_table(config) has, or a network")
+    check_instances("net", net, BlockRow, "dimension_table(config) has, or a network", needs_one=True)
+    check_rows(net)
     return net, None
 
 
