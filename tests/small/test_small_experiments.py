@@ -52,6 +52,7 @@ def test_the_other_network_is_called_in_its_axis_order_and_samples_like_ours(mon
 def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "RUNS", {"tiny run": experiments.Run("A test.", TINY)})
     monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
+    monkeypatch.setattr(experiments, "measure", lambda run: (0.25, 1.5))
     path = tmp_path / "experiments.json"
     path.write_text(json.dumps({"runs": {"another": {}}}))
     command = ["--steps", "2", "--json", str(path), "--folder", str(tmp_path)]
@@ -62,11 +63,15 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     card = small.read_card("experiments", tmp_path)
     assert list(card["runs"]) == ["another", "tiny run"]
     run, seeds = card["runs"]["tiny run"], card["seeds"]["tiny run"]
-    assert run["steps"] == 2 and run["seconds_per_step"] > 0 and run["seconds_per_clip"] > 0
+    assert (run["steps"], run["seconds_per_step"], run["seconds_per_clip"]) == (2, 0.25, 1.5)
     assert run["log"][-1].keys() == {"step", "loss", "correct 800"} and run["log"][-1]["correct 800"] == 0.33333
     assert seeds["0"]["end"] == run["log"][-1] and seeds["0"]["losses"] != seeds["4"]["losses"]
     assert list(seeds["0"]["losses"]) == [str(level) for level in experiments.LEVELS]
     assert seeds["4"]["right"].keys() == {"digit", "direction", "speed", "colour", "everything"}
+
+
+def test_steps_and_clips_are_timed():
+    assert all(0 < seconds < 60 for seconds in experiments.measure(experiments.Run("A test.", TINY)))
 
 
 def test_a_missing_package_is_named(monkeypatch):
