@@ -35,6 +35,7 @@ INSTRUCTIONS = {
 STARTUP = str(ROOT / "tests" / "helpers" / "startup")
 ENVIRONMENT = INSTRUCTIONS | {
     "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "passive",  # Threads that spin while they wait are in each other's way where cores are few.
     "PYTHONPATH": os.pathsep.join(filter(None, (STARTUP, os.environ.get("PYTHONPATH")))),
     "PYTHONHASHSEED": "0",
     "TQDM_DISABLE": "1",  # a progress bar prints times
