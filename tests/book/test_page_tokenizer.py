@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from vdmlib.released.encoders import TextEncoderConfig, tokenizer
 
-pytest.importorskip("open_clip")
-
 
 @pytest.fixture(scope="module")
 def page() -> dict:
