@@ -63,13 +63,14 @@ class Settings:
         check_number("jobs", self.jobs, 1, 64, whole=True)
 
 
-def grade(folder: str | Path, out: str | Path, settings: Settings) -> list[Grade]:
+def grade(folder: str | Path, out: str | Path, settings: Settings, as_one: bool = False) -> list[Grade]:
     """Grade a folder of submissions, and write table, statistics and pages.
 
     Args:
         folder: of the submissions, or one of them.
         out: the table, a CSV file; everything else is written beside it.
         settings: how.
+        as_one: the folder is one student's, however many notebooks are in it.
 
     Returns:
         A grade for each submission, in the order of their names.
@@ -80,7 +81,7 @@ def grade(folder: str | Path, out: str | Path, settings: Settings) -> list[Grade
     """
     assignment, out = find_assignment(settings.assignment), Path(out)
     pages = out.with_suffix("")
-    handed_in = submissions.find(folder, but=pages)
+    handed_in = submissions.find(folder, pages, as_one)
     pages.mkdir(parents=True, exist_ok=True)
     known, checks = _read_state(pages), _hash_of_checks(settings, assignment)
     keys = [hashlib.sha256(f"{checks} {s.name} {s.hash}".encode()).hexdigest() for s in handed_in]
@@ -175,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=default.seconds, help="limit of each cell and test")
     parser.add_argument("--megabytes", type=int, default=default.megabytes, help="limit of each submission's memory")
     parser.add_argument("--gradescope", metavar="ZIP", help="grade nothing: write the zip for Gradescope's autograder")
-    parser.add_argument("--results", metavar="FILE", help="write results.json, as Gradescope reads it, too")
+    parser.add_argument("--results", metavar="FILE", help="SUBMISSIONS are one student's: write results.json, too")
     parser.add_argument("--jobs", type=int, default=default.jobs, help="submissions graded at the same time")
     return parser
 
@@ -196,7 +197,7 @@ def main(arguments: list[str] | None = None):
             return
         if options.submissions is None:
             raise ValueError("SUBMISSIONS is missing: pass the folder of the submissions.")
-        grades = grade(options.submissions, options.out, settings)
+        grades = grade(options.submissions, options.out, settings, as_one=bool(options.results))
         if options.results:
             gradescope.write_results(Path(options.results), grades, find_assignment(settings.assignment))
     except (ValueError, OSError, ImportError) as error:

@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from vdmlib import grade
+from vdmlib.course import gradescope
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--assignment", "small_assignment"]
@@ -404,6 +407,13 @@ def test_the_second_run_grades_what_is_new_or_changed(graded):
     assert after["stub"]["points"] == after["new"]["points"] == "9" and after["renamed"] == rows["renamed"]
 
 
+def test_the_python_of_gradescope_is_one_that_the_project_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = set(re.findall(r"\bpython([\d.]+)", gradescope.SETUP))
+    assert len(versions) == 1 and SpecifierSet(project["requires-python"]).contains(versions.pop() + ".0")
+    assert f'requires-python = "{project["requires-python"]}"' in gradescope.PROJECT
+
+
 def test_the_zip_for_gradescope_grades_in_its_layout(tmp_path):
     """As its documentation has it: /autograder with source, submission, results, and run_autograder beside them."""
     archive = tmp_path / "autograder.zip"
@@ -418,6 +428,8 @@ def test_the_zip_for_gradescope_grades_in_its_layout(tmp_path):
     assert subprocess.run(["bash", "-n", tmp_path / "source" / "setup.sh"], check=False).returncode == 0
     (tmp_path / "run_autograder").write_bytes((tmp_path / "source" / "run_autograder").read_bytes())
     (tmp_path / "submission" / "mine.ipynb").write_text(notebook([DOUBLE, WRONG, SHIFT]))
+    (tmp_path / "submission" / "a-try.ipynb").write_text(notebook([DOUBLE]))
+    (tmp_path / "submission" / "as-it-was.ipynb").write_text(notebook([DOUBLE, STUB, SHIFT]))
     (tmp_path / "environment" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (tmp_path / "environment" / "bin" / "python").chmod(0o755)
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "source"), str(ROOT / "tests" / "helpers")])

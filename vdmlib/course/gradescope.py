@@ -11,10 +11,15 @@ from .parts import Assignment
 
 SETUP = """#!/usr/bin/env bash
 # Once, when Gradescope builds the image: Python, PyTorch for processors, and this copy of the library.
+# Ubuntu 22.04, the default image, has Python 3.10, and as its 3.11 a release candidate that PyTorch fails with.
 set -euo pipefail
+export DEBIAN_FRONTEND=noninteractive
 apt-get update
-apt-get install -y python3 python3-venv
-python3 -m venv /autograder/environment
+apt-get install -y software-properties-common
+add-apt-repository -y ppa:deadsnakes/ppa
+apt-get update
+apt-get install -y python3.12 python3.12-venv
+python3.12 -m venv /autograder/environment
 /autograder/environment/bin/pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu
 /autograder/environment/bin/pip install --no-cache-dir "/autograder/source[book]"
 """

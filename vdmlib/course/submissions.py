@@ -47,8 +47,13 @@ class Program:
     fault: str = ""
 
 
-def find(folder: str | Path, but: Path | None = None) -> list[Submission]:
+def find(folder: str | Path, but: Path | None = None, as_one: bool = False) -> list[Submission]:
     """Every notebook, zip and folder in a folder but one, or in a zip of a whole class, or the one that this is.
+
+    Args:
+        folder: of the submissions; or a zip, a notebook, a folder with ``adapters.py``.
+        but: what in it is no submission.
+        as_one: all of it is one student's, however many notebooks there are.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -56,6 +61,8 @@ def find(folder: str | Path, but: Path | None = None) -> list[Submission]:
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist: pass the folder of the submissions.")
+    if as_one:
+        return [_read(folder, folder.name if folder.is_dir() else folder.stem)]
     if zipfile.is_zipfile(folder) and (whole := _class_in(folder)):
         return whole
     single = folder.is_file() or (folder / ADAPTERS).exists()
@@ -82,9 +89,10 @@ def program(submission: Submission, parts: Iterable[str]) -> Program:
         fault = "the notebook cannot be read" if notebooks else f"it holds neither a notebook nor {ADAPTERS}"
         return Program(fault=f"{fault}: download it again and hand it in once more.")
 
-    def written(path: str) -> tuple[int, str]:
+    def written(path: str) -> tuple[int, int, str]:
         source = "\n".join(readable[path] or ())
-        return -sum(bool(re.search(rf"^\s*(def|class)\s+{name}\b", source, re.M)) for name in parts), path
+        defined = sum(bool(re.search(rf"^\s*(def|class)\s+{name}\b", source, re.M)) for name in parts)
+        return -defined, source.count("NotImplementedError"), path  # of two with all parts, that with fewer stubs
 
     return Program(tuple(readable[min(readable, key=written)] or ()), files)
 
