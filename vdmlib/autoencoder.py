@@ -13,7 +13,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_alike, check_clips, check_halvings, check_latents, check_number, check_tensor, check_widths
+from .checks import (
+    check_alike,
+    check_clips,
+    check_halvings,
+    check_latents,
+    check_number,
+    check_rough_pixels,
+    check_tensor,
+    check_widths,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -72,6 +81,7 @@ class Autoencoder(nn.Module):
         check_clips("video", video)
         check_tensor("video", video, next(self.parameters()).dtype)
         check_halvings("frames", video.shape[-2:], self.factor.bit_length() - 1)
+        check_rough_pixels("video", video)
         latents = self.latent_norm(self.encoder(rearrange(video, "b f c h w -> (b f) c h w")))
         return rearrange(latents, "(b f) c h w -> b f c h w", b=video.shape[0])
 

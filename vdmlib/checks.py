@@ -155,7 +155,7 @@ def check_real(name: str, values: Any) -> None:
 
 def check_finite(name: str, values: Tensor) -> None:
     """Neither infinite nor undefined."""
-    if not values.isfinite().all():
+    if not torch.compiler.is_compiling() and not values.isfinite().all():
         raise ValueError(f"{name} holds numbers that are not finite: see what made them.")
 
 
@@ -614,6 +614,30 @@ def check_first_frames(pictures: int | None, prompts: int, wanted: bool) -> None
         raise ValueError(f"{pictures} images were given for {prompts} prompts: pass one, or one for each prompt.")
 
 
+def check_given_latents(first_frame: Any, channels: int, captions: int | None, wanted: bool) -> None:
+    """Latents of the frames to go on from, where a model takes them: one for all captions, or one for each."""
+    if first_frame is None and wanted:
+        raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
+    if first_frame is None:
+        return
+    check_tensor("first_frame", first_frame)
+    if wanted and (first_frame.ndim != 4 or first_frame.shape[1] != channels or not len(first_frame)):
+        raise ValueError(
+            f"first_frame has shape {tuple(first_frame.shape)}, but latents of given frames are (batch, {channels}, "
+            f"height, width): encode the pictures first."
+        )
+    check_first_frames(len(first_frame), captions or len(first_frame), wanted)
+
+
+def check_frames_beside(x: Tensor, first_frame: Tensor) -> None:
+    """Given frames of the noisy latents' size: one for all clips, or one for each clip of a half of the guidance."""
+    if len(x) % len(first_frame) or x.shape[3:] != first_frame.shape[2:]:
+        raise ValueError(
+            f"first_frame has shape {tuple(first_frame.shape)}, but x {tuple(x.shape)}: pass one frame, or one for "
+            f"each clip, of the same height and width."
+        )
+
+
 def check_side(name: str, pixels: Any) -> None:
     """A side of a video that the autoencoder and the U-Net can halve three times each."""
     check_number(name, pixels, 64, 8192, whole=True)
@@ -627,7 +651,7 @@ GREY_LEVEL = 2 / 255  # From one byte to the next.
 BYTES = "divide bytes by 127.5 and subtract 1"
 
 
-def check_pixels(name: str, pixels: Tensor) -> None:
+def check_pixels(name: str, pixels: Tensor, beyond: float = GREY_LEVEL / 2) -> None:
     """Pixels in −1 ... 1, give or take rounding; warns of what looks like fractions in 0 ... 1."""
     check_tensor(name, pixels)
     if not pixels.is_floating_point():
@@ -638,7 +662,7 @@ def check_pixels(name: str, pixels: Tensor) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise unfitting_pixels(name, "holds numbers that are not finite", "see what made them")
     found = f"runs from {low:.3g} to {high:.3g}"
-    if low < -1 - GREY_LEVEL / 2 or high > 1 + GREY_LEVEL / 2:
+    if low < -1 - beyond or high > 1 + beyond:
         cure = BYTES if low >= 0 and high <= 255 else "scale it, or cut it off with .clamp(-1, 1)"
         raise unfitting_pixels(name, found, cure)
     if low >= 0 and high - low > 0.5:
@@ -647,6 +671,12 @@ def check_pixels(name: str, pixels: Tensor) -> None:
             f"pass 2 * {name} - 1.",
             stacklevel=3,
         )
+
+
+def check_rough_pixels(name: str, pixels: Tensor) -> None:
+    """:func:`check_pixels` for what a decoder or noise may carry beyond −1 ... 1, and where there may be no numbers."""
+    if not pixels.is_meta and not torch.compiler.is_compiling():
+        check_pixels(name, pixels, beyond=1.0)
 
 
 def unfitting_pixels(name: str, found: str, cure: str) -> ValueError:
@@ -686,6 +716,14 @@ def check_small_pictures(name: str, pictures: Any, size: int) -> None:
             f"(3, {size}, {size}), or one for each caption; torch.nn.functional.interpolate resizes."
         )
     check_pixels(name, pictures)
+
+
+def check_picture_batch(name: str, pictures: Any) -> None:
+    """Pictures in colours, (b, 3, h, w)."""
+    check_real(name, pictures)
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.numel():
+        raise ValueError(f"{name} has shape {tuple(pictures.shape)}, but must be pictures, (batch, 3, height, width).")
+    check_rough_pixels(name, pictures)
 
 
 def check_clips(name: str, video: Any) -> None:

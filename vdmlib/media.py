@@ -25,6 +25,7 @@ from .checks import (
     check_number,
     check_path,
     check_pixels,
+    check_rough_pixels,
     check_tensor,
     shown,
     shown_path,
@@ -170,10 +171,17 @@ def centre_square(picture: Float[Tensor, "... h w"]) -> Float[Tensor, "... side 
 
 
 def to_bytes(pixels: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
-    """Pixels in −1 ... 1 as bytes, rounded to the nearest."""
+    """Pixels in −1 ... 1 as bytes, rounded to the nearest; what a decoder left a little beyond is cut off."""
     check_tensor("pixels", pixels)
     if not pixels.is_floating_point():
         raise unfitting_pixels("pixels", f"is {pixels.dtype}", BYTES)
+    if pixels.numel():
+        check_rough_pixels("pixels", pixels)
+    return rounded(pixels)
+
+
+def rounded(pixels: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """:func:`to_bytes` for pixels that are already checked."""
     return ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -202,7 +210,7 @@ def save_video(frames: Float[Tensor, "*b f 3 h w"], path: str | Path, fps: int |
             f"Frames of {frames.shape[2]} × {frames.shape[3]} are too large for a {path.suffix} file, which has room "
             f"for {most} pixels a side: scale them down."
         )
-    pixels = rearrange(to_bytes(frames), "f c h w -> f h w c").numpy()
+    pixels = rearrange(rounded(frames), "f c h w -> f h w c").numpy()
     with replacing(path) as scratch:
         if path.suffix.lower() == ".gif":
             # In hundredths of a second, as GIF counts, and as long in all as the frames are together.

@@ -106,11 +106,51 @@ def test_one_picture_serves_all_captions():
     assert not torch.equal(model.generate([RED, BLUE], first_frame=other)[1], one[1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["i2v", "i2v_attention"])
+def test_one_frames_latents_serve_all_captions_in_a_notebook_too(kind):
+    config = tiny(kind)
+    model, frame = small.VideoModel(config.unet, image_tokens=config.image_tokens), torch.randn(1, 8, 8, 8)
+    x, t, fps = torch.randn(3, 2, 8, 8, 8), torch.full((3,), 500), torch.full((3,), 10.0)
+    tokens = data.tokenize([RED, BLUE, RED])
+    assert torch.equal(model(x, t, tokens, fps, frame), model(x, t, tokens, fps, frame.expand(3, -1, -1, -1)))
+
+
 def generate(kind: str = "t2v", captions=(RED,), **given):
     return lambda: pipeline(kind).generate(list(captions) if isinstance(captions, tuple) else captions, **given)
 
 
+@cache
+def untrained(kind: str) -> small.VideoModel:
+    return small.VideoModel(tiny(kind).unet)
+
+
+def context(kind: str, captions: int, *frames: torch.Tensor):
+    return lambda: untrained(kind).context(data.tokenize([RED] * captions), *frames)
+
+
+def denoised(frame: torch.Tensor, clips: int = 3):
+    def call():
+        x = torch.zeros(clips, 2, 8, 8, 8)
+        t, fps, given = torch.full((clips,), 500), torch.full((clips,), 10.0), torch.zeros(clips, 8, 8, 8)
+        tokens = untrained("i2v").context(data.tokenize([RED] * clips), given)
+        untrained("i2v").denoiser(frame)(x, t, context=tokens, fps=fps)
+
+    return call
+
+
 BAD = {
+    "latents for text to video": (context("t2v", 1, torch.zeros(1, 8, 8, 8)), ValueError, "text alone", "kind i2v"),
+    "denoiser from text with latents": (
+        lambda: untrained("t2v").denoiser(torch.zeros(1, 8, 8, 8)), ValueError, "text alone", "kind i2v",
+    ),
+    "no latents": (context("i2v", 1), ValueError, "first_frame is missing", "pass its latents"),
+    "latents of two for three": (context("i2v", 3, torch.zeros(2, 8, 8, 8)), ValueError, "2 images", "3 prompts"),
+    "latents of no picture": (context("i2v", 3, torch.zeros(0, 8, 8, 8)), ValueError, "(0, 8, 8, 8)", "encode"),
+    "pixels for latents": (context("i2v", 1, torch.zeros(1, 3, 64, 64)), ValueError, "(1, 3, 64, 64)", "encode"),
+    "path for latents": (context("i2v", 1, "horse.png"), TypeError, "first_frame is of type str", "tensor"),
+    "two beside three": (denoised(torch.zeros(2, 8, 8, 8)), ValueError, "(2, 8, 8, 8)", "x (3, 2, 8, 8, 8)", "one for"),
+    "small ones beside": (denoised(torch.zeros(3, 8, 4, 4)), ValueError, "(3, 8, 4, 4)", "same height"),
     "unknown word": (generate(captions=("a violet 7",)), ValueError, "'a violet 7' cannot be read", "pink, left"),
     "a caption": (generate(captions=RED), TypeError, "captions is the text", "put it into a list"),
     "no captions": (generate(captions=()), ValueError, "captions is empty"),

@@ -1,5 +1,6 @@
 """The judge is right about clips whose truth is known, and notices what is wrong."""
 
+import warnings
 from dataclasses import replace
 from math import isfinite
 
@@ -10,7 +11,9 @@ from one_sentence import refuses
 from tiny_training import TinyStage, tiny
 from torch import nn
 
+from vdmlib import media
 from vdmlib.autoencoder import Autoencoder
+from vdmlib.released import encoders
 from vdmlib.small import data, judge
 from vdmlib.small.model import small_schedule
 
@@ -211,6 +214,32 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_judged_is_said_in_one_sentence(name):
     refuses(*BAD[name])
+
+
+BYTES = 127.5 * (CLIPS.video + 1)
+TAKE_CLIPS = {
+    "read_clip": judge.read_clip,
+    "right_answers": lambda video: judge.right_answers(judge.DigitClassifier(), video, CLIPS.prompts),
+    "predict_digits": lambda video: judge.predict_digits(judge.DigitClassifier(), video),
+    "features": lambda video: judge.features(judge.DigitClassifier(), video),
+    "mean_colour": judge.mean_colour,
+    "aligned_glyphs": judge.aligned_glyphs,
+    "kept_handwriting": lambda video: judge.kept_handwriting(video, CLIPS.video[:, 0]),
+    "encode": lambda video: Autoencoder().encode(video),
+    "to_bytes": media.to_bytes,
+    "prepare_image": lambda video: encoders.prepare_image(video[:, 0], 8),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", TAKE_CLIPS)
+def test_pixels_in_another_range_are_refused_or_where_they_could_be_right_warned_of(name):
+    refuses(lambda: TAKE_CLIPS[name](BYTES), ValueError, "to 255, but pixels are fractions in -1 ... 1", "divide bytes")
+    with pytest.warns(UserWarning, match=r"if these are fractions of white, pass 2 \* \w+ - 1\.$"):
+        TAKE_CLIPS[name](BYTES / 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TAKE_CLIPS[name](1.3 * CLIPS.video)  # As a decoder leaves them.
 
 
 @pytest.mark.usefixtures("unchecked")

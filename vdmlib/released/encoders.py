@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..checks import check_encoder, check_instance
+from ..checks import check_encoder, check_instance, check_number, check_picture_batch
 from ..media import require
 
 LATENT_SCALE = 0.18215  # Brings the autoencoder's latents to a variance of about one.
@@ -129,6 +129,13 @@ def prepare_image(image: Float[Tensor, "b 3 h w"], size: int = 224) -> Float[Ten
     Blurred first where it shrinks, then bicubic with aligned corners, as ``kornia.geometry.resize`` does it for the
     released code.
     """
+    check_picture_batch("image", image)
+    check_number("size", size, 1, whole=True)
+    return seen_by_clip(image, size)
+
+
+def seen_by_clip(image: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
+    """:func:`prepare_image` for pictures that are already checked."""
     shrink = [side / size for side in image.shape[-2:]]
     if max(shrink) > 1:
         image = _blur(image, [max((factor - 1) / 2, 0.001) for factor in shrink])

@@ -26,7 +26,7 @@ from ..devices import channels_last_weights, choose_device, choose_dtype, compil
 from ..media import read_pictures
 from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
 from .checkpoints import find_checkpoint, load_release
-from .encoders import decode_latents, encode_text, prepare_image, tokenizer
+from .encoders import decode_latents, encode_text, seen_by_clip, tokenizer
 from .memory import FASTEST, MemoryOptions, Phase, lend, lend_by_block, memory_explained, slice_layers
 from .releases import RELEASES, Kind, Networks, Release
 
@@ -282,7 +282,7 @@ class VideoCrafterPipeline:
         eye = self.release.image_encoder
         if pictures is not None and eye is not None:
             grey = torch.zeros(3, 2, 2)  # "No picture", as in the released scripts.
-            prepared = torch.cat([prepare_image(picture[None], eye.image_size) for picture in (*pictures, grey)])
+            prepared = torch.cat([seen_by_clip(picture[None], eye.image_size) for picture in (*pictures, grey)])
             with self._running("image_encoder") as encoder:
                 seen = encoder(prepared.to(self.device, self.dtype))
             with self._running("resampler") as resampler:

@@ -30,6 +30,7 @@ from ..checks import (
     check_number,
     check_one_each,
     check_pixels,
+    check_rough_pixels,
     check_row,
     check_tensor,
     shown,
@@ -47,6 +48,7 @@ PIXELS_PER_FRAME = tuple(sorted({round(s / f, 6) for s in data.SPEEDS.values() f
 def ink(video: Float[Tensor, "b f 3 h w"]) -> Float[Tensor, "b f h w"]:
     """How much brighter than the background each pixel is in its brightest colour, 0 to 1; faint stains count as 0."""
     check_clips("video", video)
+    check_rough_pixels("video", video)
     background = torch.tensor(data.BACKGROUND, device=video.device)
     brightness = ((video + 1) / 2 - rearrange(background, "c -> c 1 1")).amax(dim=2)
     return (brightness - 0.15).clamp(min=0) / 0.75
@@ -327,7 +329,7 @@ def wrong_condition_losses(
 
     Args:
         predict: called as ``predict(noisy, timesteps, tokens, fps, first_frame)``, such as a
-            :class:`VideoModel`.
+            :class:`VideoModel`; where that takes no frame, with ``None`` for it.
         timesteps: the noise levels to ask at.
         seed: of the noise, which is the same for all conditions.
     """
@@ -340,6 +342,7 @@ def wrong_condition_losses(
     # On the device and in the type of the autoencoder, wherever the clips were made.
     like = next(autoencoder.parameters(), clips.video)
     latents = autoencoder.encode(clips.video.to(like))
+    given = latents[:, 0] if getattr(predict, "takes_frame", True) else None
     order = torch.tensor([3, 6, 1, 4, 7, 0, 5, 2]) if latents.shape[1] == 8 else torch.arange(latents.shape[1]).flip(0)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(like)
 
@@ -349,7 +352,7 @@ def wrong_condition_losses(
         row = {}
         for level in levels:
             t = torch.full((len(latents),), level, device=like.device)
-            predicted = predict(schedule.add_noise(latents, noise, t), t, tokens, fps, latents[:, 0])
+            predicted = predict(schedule.add_noise(latents, noise, t), t, tokens, fps, given)
             target = schedule.target(latents, noise, t)
             check_alike("What is predicted", predicted, "the target", target)
             row[level] = float((predicted - target).square().mean())

@@ -18,6 +18,8 @@ from ..autoencoder import Autoencoder
 from ..checks import (
     check_choice,
     check_first_frames,
+    check_frames_beside,
+    check_given_latents,
     check_instance,
     check_number,
     check_rates,
@@ -116,6 +118,7 @@ class BesideFrame:
 
     def __call__(self, x: Float[Tensor, "b2 f c h w"], timesteps: Tensor, context: Any, fps: Any) -> Tensor:
         # A sampler may ask for both halves of the guidance at once: then the given frames count for each half.
+        check_frames_beside(x, self.first_frame)
         halves = len(x) // len(self.first_frame)
         given = repeat(self.first_frame, "b c h w -> (halves b) f c h w", halves=halves, f=x.shape[1])
         return self.unet(torch.cat([x, given], dim=2), timesteps, context=context, fps=fps)
@@ -159,17 +162,17 @@ class VideoModel(nn.Module):
     def context(
         self,
         tokens: Int[Tensor, "b n"],
-        first_frame: Float[Tensor, "b c h w"] | None = None,
+        first_frame: Float[Tensor, "b2 c h w"] | None = None,
         shown: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b m c2"]:
         """Context tokens of captions and, for I2V, of the latents of the given first frames.
 
-        ``shown``: of which clips the attention sees the picture; by default of all. For the others its tokens are 0.
+        One frame serves all captions. ``shown``: of which clips the attention sees the picture; by default of all. For
+        the others its tokens are 0.
         """
-        if self.takes_frame:
-            first_frame = _given(first_frame)
+        first_frame = self._given(first_frame, len(tokens))
         text = self.text_encoder(tokens)
-        if self.image_encoder is None:
+        if self.image_encoder is None or first_frame is None:
             return text
         image = self.image_encoder(first_frame)
         if self.image_positions is not None:
@@ -188,9 +191,10 @@ class VideoModel(nn.Module):
         """Whether clips go on from a given frame (I2V), which comes through attention, beside the noise, or both."""
         return self.image_encoder is not None or self.beside_noise
 
-    def denoiser(self, first_frame: Float[Tensor, "b c h w"] | None = None) -> Callable[..., Tensor]:
+    def denoiser(self, first_frame: Float[Tensor, "b2 c h w"] | None = None) -> Callable[..., Tensor]:
         """What training and sampling call as ``denoiser(x, timesteps, context=..., fps=...)``."""
-        return BesideFrame(self.unet, _given(first_frame)) if self.beside_noise else self.unet
+        first_frame = self._given(first_frame)
+        return self.unet if first_frame is None or not self.beside_noise else BesideFrame(self.unet, first_frame)
 
     def forward(
         self,
@@ -198,18 +202,21 @@ class VideoModel(nn.Module):
         timesteps: Int[Tensor, " b"],
         tokens: Int[Tensor, "b n"],
         fps: Float[Tensor, " b"],
-        first_frame: Float[Tensor, "b c h w"] | None = None,
+        first_frame: Float[Tensor, "b2 c h w"] | None = None,
         shown: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
         """Predict v from noisy latents; ``shown`` as in :meth:`context`."""
         context = self.context(tokens, first_frame, shown)
         return self.denoiser(first_frame)(x, timesteps, context=context, fps=fps)
 
-
-def _given(first_frame: Float[Tensor, "b c h w"] | None) -> Float[Tensor, "b c h w"]:
-    if first_frame is None:
-        raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
-    return first_frame
+    def _given(
+        self, first_frame: Float[Tensor, "b c h w"] | None, captions: int | None = None
+    ) -> Float[Tensor, "b2 c h w"] | None:
+        """The given frames' latents, one for each caption; ``None`` in a model that takes none."""
+        check_given_latents(first_frame, self.unet.config.out_channels, captions, self.takes_frame)
+        if first_frame is None or captions in (None, len(first_frame)):
+            return first_frame
+        return repeat(first_frame, "1 c h w -> b c h w", b=captions)
 
 
 @dataclass(frozen=True)

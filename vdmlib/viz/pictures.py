@@ -87,7 +87,7 @@ def as_pixels(pictures: Any) -> np.ndarray:
     if pixels.ndim == 4:
         pixels = rearrange(pixels, "n c h w -> n h w c")
         pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    return media.to_bytes(pixels).numpy()
+    return media.rounded(pixels).numpy()
 
 
 def to_bytes(frames: Any) -> Tensor:
