@@ -1,14 +1,17 @@
 """The count of bytes against what PyTorch's allocator reports, and the estimate against whole runs."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from instruments import allocated_peak
+from plain_process import computed
 
 import vdmlib
-from vdmlib.released.estimate import TensorLedger, peak_bytes
+from vdmlib.attention import Attention, FeedForward, RelativeAttention
+from vdmlib.released.estimate import TensorLedger, alike_computed_once, peak_bytes
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
 
@@ -77,24 +80,51 @@ def test_estimate_is_the_measured_peak_of_a_run(pipe, options):
     def run():
         pipe("a cat", image=torch.zeros(3, 28, 28), steps=1, seed=0, progress=False, **size)
 
-    estimate = vdmlib.estimate_memory(pipe.release, pipe.memory, torch.float32, device="cpu", **size)
-    assert max(estimate.activations.values()) == pytest.approx(allocated_peak(run), rel=TOLERANCE)
+    expected = vdmlib.estimate_memory(pipe.release, pipe.memory, torch.float32, device="cpu", **size)
+    assert max(expected.activations.values()) == pytest.approx(allocated_peak(run), rel=TOLERANCE)
 
 
-@pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on tensors without numbers.
+AT_FULL_SIZE = """
+from vdmlib import MemoryOptions, Release, estimate_memory
+
+release = getattr(Release, sys.argv[1])()
+size = dict(zip(("frames", "height", "width"), map(int, sys.argv[2:]), strict=True))
+whole = estimate_memory(release, MemoryOptions(), torch.float32, device="cpu", **size)
+half = estimate_memory(release, MemoryOptions(), torch.float16, **size)
+result = [whole.weights, whole.activations, half.peak]
+"""
+
+
 @pytest.mark.parametrize("model", ["videocrafter2", "videocrafter1_i2v"])
 def test_estimate_is_the_measured_peak_at_full_size(model):
     """Measured once, on a CPU in float32, by the commands in ``tests/measured/README.md``."""
     measured = json.loads((Path(__file__).parents[1] / f"measured/{model}_cpu.json").read_text())
-    release = getattr(vdmlib.Release, model)()
-    size = dict(zip(("frames", "height", "width"), measured["video"], strict=True))
-    assert size == dict(frames=16, height=320, width=512)
-    estimate = vdmlib.estimate_memory(release, vdmlib.MemoryOptions(), torch.float32, device="cpu", **size)
+    assert measured["video"] == [16, 320, 512]
+    weights, activations, peak_in_half_precision = computed(AT_FULL_SIZE, model, *map(str, measured["video"]))
     (row,) = measured["rows"]
-    assert sum(estimate.weights.values()) / 1e9 == pytest.approx(measured["weights GB"], rel=1e-3)
-    assert max(estimate.activations.values()) / 1e9 == pytest.approx(row["peak GB"], rel=0.02)
-    half = vdmlib.estimate_memory(release, vdmlib.MemoryOptions(), torch.float16, **size)
-    assert half.peak < 0.55e9 * (measured["weights GB"] + row["peak GB"]) < 12e9
+    assert sum(weights.values()) / 1e9 == pytest.approx(measured["weights GB"], rel=1e-3)
+    assert max(activations.values()) / 1e9 == pytest.approx(row["peak GB"], rel=0.02)
+    assert peak_in_half_precision < 0.55e9 * (measured["weights GB"] + row["peak GB"]) < 12e9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind, first", [(FeedForward, "widen"), (Attention, "to_q"), (RelativeAttention, "to_q")])
+def test_of_slices_of_equal_size_one_is_computed_and_all_are_counted(kind, first):
+    layer, x = kind(64), torch.zeros(25, 10, 64)
+    layer.tokens_at_once = 48  # The last slice is smaller than the others.
+    calls = []
+    getattr(layer, first).register_forward_hook(lambda *_: calls.append(0))
+
+    def counted(shortcut):
+        calls.clear()
+        with TensorLedger(on_cpu=True) as ledger, shortcut(layer, ledger):
+            result = layer(x)
+        return ledger.peak, ledger.bytes, result.shape, result.stride()
+
+    everything = counted(lambda *_: contextlib.nullcontext())
+    assert len(calls) >= 6
+    assert counted(alike_computed_once) == everything and len(calls) == 2
+    assert counted(lambda *_: contextlib.nullcontext()) == everything and len(calls) >= 6
 
 
 def test_options_save_what_they_promise(monkeypatch):
@@ -104,17 +134,17 @@ def test_options_save_what_they_promise(monkeypatch):
         monkeypatch.setattr(room, "CPU_TOKENS", 256)
     release = vdmlib.Release.tiny("i2v")
 
-    def estimate(device="cuda", **options):
+    def of(device="cuda", **options):
         return vdmlib.estimate_memory(release, vdmlib.MemoryOptions(**options), height=128, device=device)
 
-    plain, in_turn = estimate(), estimate(guidance_in_one_batch=False, decode_frames=1, offload="networks")
+    plain, in_turn = of(), of(guidance_in_one_batch=False, decode_frames=1, offload="networks")
     assert in_turn.activations["denoising"] < 0.7 * plain.activations["denoising"]
     assert in_turn.activations["decoding"] < 0.5 * plain.activations["decoding"]
     assert in_turn.resident["denoising"] == plain.weights["unet"] < plain.resident["denoising"]
     assert plain.resident["decoding"] == sum(plain.weights.values()) > in_turn.resident["decoding"]
-    assert estimate(device="cpu").activations["denoising"] <= plain.activations["denoising"]
+    assert of(device="cpu").activations["denoising"] <= plain.activations["denoising"]
     monkeypatch.setattr(vdmlib.released.memory, "SLICE_TOKENS", 128)
-    sliced = estimate(sliced_attention=True, offload="blocks")
+    sliced = of(sliced_attention=True, offload="blocks")
     assert sliced.activations["denoising"] < plain.activations["denoising"]
     assert sliced.resident["denoising"] < 0.6 * in_turn.resident["denoising"]
     assert sliced.peak < plain.peak
@@ -122,12 +152,12 @@ def test_options_save_what_they_promise(monkeypatch):
 
 def test_videocrafter2_fits_a_t4():
     """Weights as in the released file, and with guidance under 12 GB at 16 × 320 × 512 in float16."""
-    estimate = vdmlib.estimate_memory(vdmlib.Release.videocrafter2())
+    needed = vdmlib.estimate_memory(vdmlib.Release.videocrafter2())
     # The text encoder's last block, its projection and its logit scale are not needed.
     text = 354_032_641 - (12 * 1024**2 + 13 * 1024) - 1024**2 - 1
     expected = {"unet": 1_413_284_420, "autoencoder": 83_653_863, "text_encoder": text}
-    assert estimate.weights == {name: 2 * parameters for name, parameters in expected.items()}
-    assert estimate.peak < 5e9
+    assert needed.weights == {name: 2 * parameters for name, parameters in expected.items()}
+    assert needed.peak < 5e9
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,25 @@ from collections import Counter
 
 import pytest
 import torch
+from plain_process import computed
 
 from vdmlib import MemoryOptions, Release, estimate_memory
-from vdmlib.released.timeline import stored_bytes, timeline
+from vdmlib.released.timeline import Operation, stored_bytes, timeline
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # Checks of shapes are slow on fake tensors.
 
 
+AT_FULL_SIZE = """
+from vdmlib import Release
+from vdmlib.released.timeline import timeline
+
+result = [vars(operation) for operation in timeline(Release.videocrafter2(), guidance=False)]
+"""
+
+
 @pytest.fixture(scope="module")
 def full_size():
-    return timeline(Release.videocrafter2(), guidance=False)
+    return [Operation(**operation) for operation in computed(AT_FULL_SIZE)]
 
 
 def test_operations_are_those_of_flop_counter_mode(full_size):
