@@ -19,12 +19,9 @@ import json
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Queue
 
 import torch
 
@@ -32,7 +29,7 @@ from .checks import check_number
 from .course import feedback, gradescope, submissions
 from .course.feedback import Grade
 from .course.parts import LEARNER, Assignment
-from .course.runner import Runner, find_assignment
+from .course.runner import covered, find_assignment, run_all
 from .course.submissions import Submission
 from .course.trial import Job
 
@@ -46,7 +43,8 @@ class Settings:
     Attributes:
         assignment: its number, or the name of a module with ``ASSIGNMENT``.
         seed: of the inputs, besides the learner's; a secret one lets nobody learn the answers by heart.
-        seconds, megabytes: limits of each cell and test, and of each submission.
+        seconds, megabytes: limits of each cell and test, and of each submission's memory; all that a submission does
+            may take twenty times these seconds.
         jobs: how many are graded at the same time, with one thread each.
     """
 
@@ -86,8 +84,7 @@ def grade(folder: str | Path, out: str | Path, settings: Settings, as_one: bool 
     known, checks = _read_state(pages), _hash_of_checks(settings, assignment)
     keys = [hashlib.sha256(f"{checks} {s.name} {s.hash}".encode()).hexdigest() for s in handed_in]
     new = [s for s, key in zip(handed_in, keys, strict=True) if key not in known]
-    covered = [str(p.resolve()) for p in _covered(Path(folder), pages)]
-    fresh = iter(_run(new, assignment, settings, covered))
+    fresh = iter(_run(new, assignment, settings, covered(Path(folder), pages)))
     grades = [known[key] if key in known else next(fresh) for key in keys]
     state = {key: grade.as_mapping() for key, grade in zip(keys, grades, strict=True)}
     (pages / "state.json").write_text(json.dumps(state), encoding="utf-8")
@@ -99,38 +96,15 @@ def grade(folder: str | Path, out: str | Path, settings: Settings, as_one: bool 
     return grades
 
 
-def _covered(folder: Path, pages: Path) -> list[Path]:
-    """What a submission must not see: the others, what they got, checks, and solutions beside the library."""
-    course = [LIBRARY / "course", LIBRARY.parent / "course"]
-    return [folder, pages, *course]
-
-
-def _run(new: Sequence[Submission], assignment: Assignment, settings: Settings, covered: list[str]) -> list[Grade]:
+def _run(new: Sequence[Submission], assignment: Assignment, settings: Settings, hidden: list[str]) -> list[Grade]:
     """Grade these, several at the same time."""
-    runners: Queue[Runner] = Queue()
-    for _ in range(min(settings.jobs, len(new))):
-        runners.put(Runner(settings.assignment))
-
-    def one(submission: Submission) -> Grade:
-        begin, runner = time.monotonic(), runners.get()
-        program = submissions.program(submission, [part.name for part in assignment.parts])
-        seeds = [LEARNER, settings.seed]
-        job = Job(list(program.cells), seeds, settings.seconds, settings.megabytes, covered)
-        try:
-            found = runner.run(job, program.files) if program.cells else {}
-        except RuntimeError as error:
-            runner, found = Runner(settings.assignment), {"unusual": [str(error)]}
-        runners.put(runner)
-        missing = {"network", "processes", "files"} - set(found.get("confined", ())) if program.cells else ()
-        found["unusual"] = [*found.get("unusual", ()), *(f"not kept from {what}" for what in sorted(missing))]
-        return feedback.grade_of(submission, program, found, assignment, time.monotonic() - begin)
-
-    try:
-        with ThreadPoolExecutor(settings.jobs) as pool:
-            return list(pool.map(one, new))
-    finally:
-        while not runners.empty():
-            runners.get().close()
+    programs = [submissions.program(submission, [part.name for part in assignment.parts]) for submission in new]
+    job = Job([], [LEARNER, settings.seed], settings.seconds, settings.megabytes, hidden)
+    results = run_all(programs, settings.assignment, job, settings.jobs)
+    return [
+        feedback.grade_of(submission, program, found, assignment, seconds)
+        for submission, program, (found, seconds) in zip(new, programs, results, strict=True)
+    ]
 
 
 def _hash_of_checks(settings: Settings, assignment: Assignment) -> str:

@@ -293,4 +293,5 @@ ASSIGNMENT = Assignment(
         ("Clips that fail are looked at, and what fails in them is sorted by what the judge asks", 6),
         ("Somebody else can run it again: settings, seeds and the time that it took", 6),
     ),
+    open_minutes=180,
 )

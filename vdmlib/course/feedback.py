@@ -154,14 +154,15 @@ def table(grades: Sequence[Grade], assignment: Assignment) -> str:
     writer.writerow(["student", "submission", "points", "of", *names, "notes", "look at", "seconds"])
     for grade in grades:
         earned = [f"{grade.points.get(name, 0.0):g}" for name in names]
-        words = [_cell("; ".join(map(plain, said))) for said in (grade.notes, grade.unusual)]
-        whose = [_cell(plain(grade.name)), _cell(plain(grade.source))]
+        words = [cell(*said) for said in (grade.notes, grade.unusual)]
+        whose = [cell(grade.name), cell(grade.source)]
         writer.writerow([*whose, f"{grade.total:g}", assignment.points, *earned, *words, grade.seconds])
     return file.getvalue()
 
 
-def _cell(words: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+def cell(*said: str) -> str:
+    """What somebody else has written, as text that no spreadsheet takes for a formula."""
+    words = "; ".join(map(plain, said))
     return f"'{words}" if words[:1] in ("=", "+", "-", "@") else words
 
 

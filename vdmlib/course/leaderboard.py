@@ -23,9 +23,10 @@ class Score(NamedTuple):
     clips: int
 
 
-def leaderboard(
-    make_clips: Callable[[Pipeline, Sequence[Prompt], int], Tensor], clips: int = 40, seed: int = 0
-) -> Score:
+MakeClips = Callable[[Pipeline, Sequence[Prompt], int], Tensor]
+
+
+def leaderboard(make_clips: MakeClips, clips: int = 40, seed: int = 0) -> Score:
     """Judge a way of sampling from the shipped text-to-video model, on combinations that it was not trained on.
 
     Args:
@@ -36,6 +37,11 @@ def leaderboard(
     Raises:
         ValueError: more than :data:`PASSES` passes through the denoiser for a clip, or not a clip for each prompt.
     """
+    return Score(*share_with_error(judged(make_clips, clips, seed)), clips)
+
+
+def judged(make_clips: MakeClips, clips: int, seed: int) -> Tensor:
+    """The same, clip by clip: whether each shows all that its caption says, ``(clips,)``."""
     check_number("clips", clips, 1, 1000, whole=True)
     unseen, generator = all_prompts("unseen"), torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(unseen), (clips,), generator=generator).tolist()
@@ -49,8 +55,7 @@ def leaderboard(
         raise ValueError(f"{len(video)} clips came for {clips} prompts: make one for each, in their order.")
     if sum(passes) > PASSES * clips:
         raise ValueError(f"{sum(passes) / clips:.0f} passes for a clip, but {PASSES} are allowed: take fewer steps.")
-    right = torch.stack(list(right_answers(load_classifier(), video, prompts).values())).all(dim=0)
-    return Score(*share_with_error(right), clips)
+    return torch.stack(list(right_answers(load_classifier(), video, prompts).values())).all(dim=0)
 
 
 def share_with_error(right: Tensor) -> tuple[float, float]:

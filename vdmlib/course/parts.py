@@ -54,6 +54,7 @@ class Assignment:
         chapters: that it spans.
         parts: that are graded by their properties.
         rubric: (what is judged, points) of the open part, graded by a person.
+        open_minutes: that the open part takes.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Assignment:
     chapters: tuple[int, ...]
     parts: tuple[Part, ...]
     rubric: tuple[tuple[str, int], ...] = ()
+    open_minutes: int = 0
 
     def __post_init__(self):
         names = [part.name for part in self.parts]

@@ -16,19 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import torch
 
 from . import parts
 from .parts import Assignment
+from .submissions import Program
 from .trial import Job, put_checks_away, start
 
 STARTS = 8  # of processes for one submission: each ends by a crash or by a limit
-STEPS = 20  # limits of one step, that all steps of a process may take together
+STEPS = 20  # limits of one step, that all steps of a submission may take together
 LONGEST = 1_000_000  # bytes that a process may tell
 
 
@@ -74,6 +77,48 @@ class Runner:
     def close(self):
         """End the server."""
         self._process.communicate()
+
+
+def run_all(programs: Sequence[Program], assignment: str, job: Job, jobs: int) -> list[tuple[dict[str, Any], float]]:
+    """Run programs, several at the same time.
+
+    Args:
+        programs: of the submissions; those with a fault are not run.
+        assignment: as :func:`find_assignment` takes it.
+        job: what is the same for all of them.
+        jobs: how many run at the same time, with one thread each.
+
+    Returns:
+        For each what was found, with what it was not kept from among the unusual; and the seconds that it took.
+    """
+    runners: Queue[Runner] = Queue()
+    for _ in range(min(jobs, len(programs))):
+        runners.put(Runner(assignment))
+
+    def one(program: Program) -> tuple[dict[str, Any], float]:
+        begin, runner, found = time.monotonic(), runners.get(), {}
+        if program.cells:
+            try:
+                found = runner.run(replace(job, cells=list(program.cells)), program.files)
+            except RuntimeError as error:
+                runner, found = Runner(assignment), {"unusual": [str(error)]}
+            missing = {"network", "processes", "files"} - set(found.get("confined", ()))
+            found["unusual"] = [*found["unusual"], *(f"not kept from {what}" for what in sorted(missing))]
+        runners.put(runner)
+        return found, time.monotonic() - begin
+
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, programs))
+    finally:
+        while not runners.empty():
+            runners.get().close()
+
+
+def covered(*paths: Path) -> list[str]:
+    """What a submission must not see: these, the checks, and solutions beside the library."""
+    library = Path(__file__).parents[1]
+    return [str(path.resolve()) for path in (*paths, library / "course", library.parent / "course")]
 
 
 class Found:
@@ -147,20 +192,23 @@ class Found:
 
 
 def run_job(job: Job, files: Mapping[str, bytes], begin: Callable[..., None]) -> dict[str, Any]:
-    """Start processes until every part has been tried, or too many have ended."""
-    found = Found(job)
+    """Start processes until every part has been tried, too many have ended, or all of it has taken too long."""
+    found, latest = Found(job), time.monotonic() + STEPS * job.seconds
     for _ in range(STARTS):
         found.step = []
         with tempfile.TemporaryDirectory(prefix="submission-", ignore_cleanup_errors=True) as folder:
-            run_once(replace(job, skipped=found.skipped), files, begin, Path(folder), found)
-        if found.is_over:
+            run_once(replace(job, skipped=found.skipped), files, begin, (Path(folder), latest), found)
+        if found.is_over or time.monotonic() > latest:
             break
     cells = {str(number): error for number, error in found.cells.items()}
     return {"cells": cells, "parts": found.parts, "confined": found.confined, "unusual": [*found.unusual]}
 
 
-def run_once(job: Job, files: Mapping[str, bytes], begin: Callable[..., None], folder: Path, found: Found):
-    """One process, until it says that it is over, ends, or comes to a limit."""
+def run_once(
+    job: Job, files: Mapping[str, bytes], begin: Callable[..., None], bounds: tuple[Path, float], found: Found
+):
+    """One process, in a folder and up to a time, until it says that it is over, ends, or comes to a limit."""
+    folder, latest = bounds
     (results, told), (numbers, announce), mark = os.pipe(), os.pipe(), secrets.token_bytes(16).hex().encode()
     sys.stdout.flush()
     child = os.fork()
@@ -176,7 +224,7 @@ def run_once(job: Job, files: Mapping[str, bytes], begin: Callable[..., None], f
     os.close(told)
     os.close(announce)
     try:
-        reason = listen(results, mark, job.seconds, found)
+        reason = listen(results, mark, job.seconds, latest, found)
     finally:
         end(child, numbers)
         os.close(results)
@@ -185,14 +233,16 @@ def run_once(job: Job, files: Mapping[str, bytes], begin: Callable[..., None], f
         found.died(reason)
 
 
-def listen(results: int, mark: bytes, seconds: float, found: Found) -> str:
+def listen(results: int, mark: bytes, seconds: float, latest: float, found: Found) -> str:
     """Take down what is told, in lines that begin with the mark; returns why no more is coming."""
     buffer, told, deadline = b"", 0, time.monotonic() + seconds
-    latest = deadline + (STEPS - 1) * seconds
     while not found.is_over:
         deadline = min(deadline, latest)
         if not select.select([results], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return f"it took longer than {seconds:g} seconds"
+            is_last = time.monotonic() >= latest
+            return (
+                f"{'all of it' if is_last else 'it'} took longer than {seconds * (STEPS if is_last else 1):g} seconds"
+            )
         data = os.read(results, 65536)
         told += len(data)
         if not data:
