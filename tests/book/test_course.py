@@ -10,7 +10,7 @@ import links
 import nbformat
 import pytest
 import torch
-from exercise_cells import python_of
+from exercise_cells import names_of, python_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import course
@@ -88,6 +88,20 @@ def test_a_solution_notebook_passes_every_check(path: Path):
     assert out.count("properties hold") == asked and "FAILS" not in out
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_what_an_exercise_asks_for_is_there_or_said_to_be_in_the_chapter(path: Path):
+    of_chapter = set().union(*(names_of(source)[0] for source in course.read(path).code))
+    for folder in ("student", "solutions"):
+        cells = nbformat.reads(written()[f"{folder}/{path.name}"], as_version=4).cells
+        there = set().union(*(names_of(python_of(cell.source))[0] for cell in cells if cell.cell_type == "code"))
+        for cell in cells:
+            text, _, note = cell.source.partition("\n\n*(`")
+            asked = set(re.findall(r"`([A-Za-z_]\w*)[\[(]", text)) if cell.cell_type == "markdown" else set()
+            assert [name for name in asked & of_chapter - there if name not in re.findall(r"\w+", note)] == []
+    if path.stem.startswith("10"):
+        assert "`videos` is in [the chapter's notebook]" in "\n".join(sources(f"student/{path.name}"))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_an_assignment_runs_with_stubs_and_with_solutions(path: Path):
     work = course.assignment(int(path.stem.split("_")[1]))
@@ -135,6 +149,10 @@ def test_no_solution_stands_in_a_students_file():
             assert course.leaks(readable, solutions, allowed) == [], name
 
 
+def test_hours_are_rounded_up_to_halves():
+    assert [course.hours(minutes) for minutes in (60, 270, 155)] == ["1", "4½", "3"]
+
+
 def test_a_leak_is_found():
     path = CHAPTERS[0]
     code, words = (next(task.sources(kind)[0] for task in course.read(path).tasks) for kind in ("code", "solution"))
@@ -152,6 +170,10 @@ def test_text_becomes_plain_markdown():
     url = links.address()
     said = course.plain("{eq}`eq-ldm-forward` of {cite:t}`lin2024zerosnr` {cite:p}`yang2025cogvideox`.", url)
     site = course.site(url)
+    page = f"{site}/book/01_latent_diffusion.html#equation-eq-ldm"
+    assert course.plain(":::{dropdown} Hint\n{eq}`eq-ldm-back` in equation {eq}`eq-ldm-step`\n:::", url) == (
+        f"<details><summary>Hint</summary>\n\n[This formula]({page}-back) in [this one]({page}-step)\n\n</details>"
+    )
     assert said == (
         f"[The formula]({site}/book/01_latent_diffusion.html#equation-eq-ldm-forward) of Lin et al. (2024) "
         "(Yang et al., 2025)."

@@ -9,6 +9,7 @@ course/solutions/assignment_K.py.
 import argparse
 import ast
 import functools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -179,13 +180,18 @@ def _references() -> dict[str, tuple[str, str]]:
 def plain(text: str, url: str) -> str:
     """MyST as plain Markdown: references become links to the book, what folds becomes a `<details>`."""
 
+    several = len(set(re.findall(r"\{eq\}`([\w-]+)`", text))) > 1
+
     def place(found: re.Match) -> str:
         role, label = found.groups()
         anchor = f"equation-{label}" if role == "eq" else label
-        word = "formula" if role == "eq" else "figure"
+        word = "the formula" if role == "eq" else "the figure"
         before = found.string[: found.start()]
-        first = not before.strip() or re.search(r"[.:?]\s+$|\n\n$", before)
-        return f"[{'The' if first else 'the'} {word}]({site(url)}/book/{_places()[label]}.html#{anchor})"
+        if several and role == "eq":
+            word = "this one" if "{eq}" in before else "this formula"
+        if not before.strip() or re.search(r"[.:?]\s+$|\n\n$|\{dropdown\}.*\n$", before):
+            word = word.capitalize()
+        return f"[{word}]({site(url)}/book/{_places()[label]}.html#{anchor})"
 
     def cited(found: re.Match) -> str:
         items = [_references()[key.strip()] for key in found[2].split(",")]
@@ -196,7 +202,7 @@ def plain(text: str, url: str) -> str:
     def folded(found: re.Match) -> str:
         return f"<details><summary>{found[1]}</summary>\n\n{found[2].strip()}\n\n</details>"
 
-    text = re.sub(r"\{(eq|numref)\}`([\w-]+)`", place, text)
+    text = re.sub(r"(?:\bequation )?\{(eq|numref)\}`([\w-]+)`", place, text)
     text = re.sub(r"\{cite:([tp])\}`([^`]+)`", cited, text)
     text = re.sub(r"^\$\$ \([\w-]+\)$", "$$", text, flags=re.MULTILINE)
     text = re.sub(r"\]\((?:book/)?([\w-]+)\.(?:ipynb|md)(#[\w-]+)?\)", rf"]({site(url)}/book/\1.html\2)", text)
@@ -277,7 +283,37 @@ def chapter_notebook(chapter: Chapter, url: str, solutions: bool) -> NotebookNod
     cells += [_hidden(source, "From the chapter") for source in needed_code(chapter, solutions)]
     for number, task in enumerate(chapter.tasks, start=1):
         cells += _task_cells(number, task, url, solutions)
+    for cell, names in lacking(chapter, cells):
+        link = links.colab_link(f"book/{chapter.path.name}", url)
+        who = f"{', '.join(f'`{name}`' for name in names)} {'is' if len(names) == 1 else 'are'}"
+        cell.source += f"\n\n*({who} in [the chapter's notebook]({link}).)*"
     return notebook_of(cells)
+
+
+def lacking(chapter: Chapter, cells: list[NotebookNode]) -> Iterator[tuple[NotebookNode, list[str]]]:
+    """The text cells that ask for what the chapter defines and these cells do not, with the names."""
+    own = set().union(*(names_of(python_of(cell.source))[0] for cell in cells if cell.cell_type == "code"))
+    missing = set().union(*(names_of(source)[0] for source in chapter.code)) - own
+    for cell in cells:
+        spans = re.findall(r"`([^`\n]+)`", cell.source) if cell.cell_type == "markdown" else []
+        if names := sorted({name for span in spans for name in _asked(span, missing)}):
+            yield cell, names
+
+
+def _asked(span: str, missing: set[str]) -> set[str]:
+    """Names that a piece of Python in a text takes something from, calls, or calls with; a class by its name alone."""
+    try:
+        tree = ast.parse(span, mode="eval").body
+    except SyntaxError:
+        return set()
+    asked = {span} if isinstance(tree, ast.Name) and re.fullmatch(r"[A-Z]\w*[a-z]\w*", span) else set()
+    for node in ast.walk(tree):
+        inner = node.func if isinstance(node, ast.Call) else getattr(node, "value", None)
+        name = inner.id if isinstance(inner, ast.Name) and isinstance(node, ast.Call | ast.Subscript) else ""
+        asked |= {name}
+        if isinstance(node, ast.Call) and name in missing:
+            asked |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return asked & missing
 
 
 def _chapter_head(chapter: Chapter, colab: str, page: str, solutions: bool) -> str:
@@ -404,7 +440,8 @@ def assignment_notebook(work: Assignment, source: str, url: str, solutions: bool
             cells.append(new_code_cell(code.rstrip() if solutions else stub_of(code)))
             cells.append(new_code_cell(f'_ = try_part({work.number}, "{kind}", {kind})'))
     if work.rubric:
-        cells.append(new_markdown_cell("## What the open part is graded by\n\n" + rubric_table(work)))
+        worth = f"{sum(points for _, points in work.rubric)} points · about {work.open_minutes} minutes"
+        cells.append(new_markdown_cell(f"## What the open part is graded by\n\n{worth}\n\n{rubric_table(work)}"))
     return notebook_of(cells)
 
 
@@ -420,6 +457,12 @@ def rubric_table(work: Assignment) -> str:
     return f"| criterion | points |\n|---|---|\n{rows}"
 
 
+def hours(minutes: int) -> str:
+    """In halves, the last one begun: 4½."""
+    whole, half = divmod(math.ceil(minutes / 30), 2)
+    return f"{whole}{'½' * half}"
+
+
 def readme(work: Assignment, url: str) -> str:
     """What stands beside an assignment: its parts, time and points."""
     chapters = " and ".join(filter(None, [", ".join(map(str, work.chapters[:-1])), str(work.chapters[-1])]))
@@ -428,7 +471,8 @@ def readme(work: Assignment, url: str) -> str:
     )
     minutes, rubric = sum(part.minutes for part in work.parts), sum(points for _, points in work.rubric)
     text = f"# Assignment {work.number} · {work.title}\n\nOn chapters {chapters} of [the book]({site(url)}/). "
-    text += f"{work.points + rubric} points; the parts take about {minutes / 60:.0f} hours after the chapters.\n\n"
+    text += f"{work.points + rubric} points; the parts take about {hours(minutes)} hours after the chapters"
+    text += f", the open part about {hours(work.open_minutes)}.\n\n" if rubric else ".\n\n"
     text += f"| part | you write | points | minutes |\n|---|---|---|---|\n{rows}\n\n"
     if rubric:
         text += f"The open part, {rubric} points, read by a person:\n\n{rubric_table(work)}\n\n"
