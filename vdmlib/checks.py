@@ -4,6 +4,7 @@ import math
 import operator
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -33,6 +34,29 @@ def check_path(name: str, value: Any) -> Path:
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{name} is {shown(value)}: pass the name of a file or folder, a string or a Path.")
     return Path(os.path.expanduser(value))  # Unlike Path.expanduser also where nobody has that home.
+
+
+def check_folder(folder: Any) -> Path:
+    """A folder that files can be written into, found out by writing; made where there is none."""
+    path = check_path("folder", folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(
+            f"{shown_path(path)} cannot hold what is to be written ({reason}): name another folder."
+        ) from None
+
+
+def check_new_file(name: str, path: Any, suffix: str) -> Path:
+    """The name of a file with this ending that can be written, in a folder that is there or can be made."""
+    path = check_path(name, path)
+    if path.suffix != suffix or os.path.isdir(path):
+        raise ValueError(f"{name} is {shown_path(path)}: name a file that ends in {suffix}.")
+    check_folder(path.parent)
+    return path
 
 
 def check_number(

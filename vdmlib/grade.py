@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from .checks import check_number
+from .checks import check_folder, check_new_file, check_number
 from .course import feedback, gradescope, submissions
 from .course.feedback import Grade
 from .course.parts import LEARNER, Assignment
@@ -75,12 +75,13 @@ def grade(folder: str | Path, out: str | Path, settings: Settings, as_one: bool 
 
     Raises:
         FileNotFoundError: there are no submissions.
-        ValueError, ImportError: there is no such assignment.
+        ValueError, ImportError: there is no such assignment, or the table has another ending.
+        OSError: nothing can be written there.
     """
-    assignment, out = find_assignment(settings.assignment), Path(out)
+    assignment, out = find_assignment(settings.assignment), check_new_file("out", out, ".csv")
     pages = out.with_suffix("")
     handed_in = submissions.find(folder, pages, as_one)
-    pages.mkdir(parents=True, exist_ok=True)
+    check_folder(pages)
     known, checks = _read_state(pages), _hash_of_checks(settings, assignment)
     keys = [hashlib.sha256(f"{checks} {s.name} {s.hash}".encode()).hexdigest() for s in handed_in]
     new = [s for s, key in zip(handed_in, keys, strict=True) if key not in known]
@@ -171,6 +172,8 @@ def main(arguments: list[str] | None = None):
             return
         if options.submissions is None:
             raise ValueError("SUBMISSIONS is missing: pass the folder of the submissions.")
+        if options.results:
+            check_new_file("results", options.results, ".json")
         grades = grade(options.submissions, options.out, settings, as_one=bool(options.results))
         if options.results:
             gradescope.write_results(Path(options.results), grades, find_assignment(settings.assignment))

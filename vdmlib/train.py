@@ -8,7 +8,6 @@ tested. Settings can come from a file, such as {"stage": "t2v", "steps": 1000, "
 import argparse
 import ast
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .checks import check_number
+from .checks import check_folder, check_number
 from .devices import choose_device
 from .media import require
 from .small import settings, training
@@ -95,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def folder_of(options: argparse.Namespace, config: settings.TrainingConfig) -> str:
+    """Where the run is kept."""
+    return options.folder or f"runs/{config.stage}"
+
+
 def check(options: argparse.Namespace) -> settings.TrainingConfig:
     """The configuration; whatever is wrong with the command is found before any work."""
     config = read_config(options.config, options.set)
@@ -105,13 +109,11 @@ def check(options: argparse.Namespace) -> settings.TrainingConfig:
     choose_device(options.device)
     if options.stop_after is not None:
         check_number("stop-after", options.stop_after, 0)
-    for folder in (options.folder, options.weights):
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(f"{folder} cannot be written: use another folder.")
     for package, purpose in PACKAGES.items():
         require(package, purpose, "book")
+    for folder in (folder_of(options, config), options.weights):
+        if folder is not None:
+            check_folder(folder)
     return config
 
 
@@ -120,7 +122,7 @@ def main(arguments: list[str] | None = None):
     options, processes = parser().parse_args(arguments), Processes()
     try:
         config = check(options)
-        folder = options.folder or f"runs/{config.stage}"
+        folder = folder_of(options, config)
         command, stop_after = command_of(options), options.stop_after
         result = training.train(config, folder, options.device, stop_after=stop_after, command=command)
         if result.log and processes.first:

@@ -460,6 +460,27 @@ def test_mistakes_are_said_in_one_sentence(words, said, monkeypatch):
         grade.main(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "grades"], "out is grades: name a file that ends in .csv."),
+        (["--out", "taken.csv"], "out is taken.csv: name a file that ends in .csv."),
+        (["--out", "notes.txt/grades.csv"], "notes.txt cannot hold what is to be written (File exists): name another"),
+        (["--results", "notes.txt/r.json"], "notes.txt cannot hold what is to be written (File exists): name another"),
+        (["--results", "results"], "results is results: name a file that ends in .json."),
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is_graded(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grade, "_run", lambda *_: pytest.fail("work began"))
+    (tmp_path / "notes.txt").write_text("no folder")
+    (tmp_path / "taken.csv").mkdir()
+    (tmp_path / "handed in").mkdir()
+    (tmp_path / "handed in" / "mine.ipynb").write_text(notebook([DOUBLE]))
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(said)}"):
+        grade.main(["handed in", *SMALL, *words])
+
+
 def test_a_teacher_without_forks_is_told(monkeypatch):
     """As on Windows, where neither these modules nor these names exist."""
     monkeypatch.setitem(sys.modules, "resource", None)

@@ -148,8 +148,10 @@ def test_what_is_wrong_with_a_command_or_a_file_is_one_sentence(name, changes, s
         (["t2v", "--init-from", "notes.txt"], "notes.txt is no .safetensors file"),
         (["t2v", "--device", "abacus"], "device is 'abacus'"),
         (["t2v", "--stop-after", "nan"], "stop-after is nan: use a number from 0"),
-        (["t2v", "--folder", "notes.txt"], "notes.txt"),
-        (["t2v", "--weights", "notes.txt"], "notes.txt"),
+        (["t2v", "--folder", "notes.txt"], "notes.txt cannot hold what is to be written (File exists): name another"),
+        (["t2v", "--weights", "notes.txt"], "notes.txt cannot hold what is to be written (File exists): name another"),
+        (["t2v", "--folder", "notes.txt/here"], "cannot hold what is to be written (Not a directory): name another"),
+        (["t2v", "--folder", "/proc/here"], "/proc/here cannot hold what is to be written ("),
         (["t2v", "--set", "batch=0"], "batch is 0"),
     ],
 )
@@ -160,6 +162,14 @@ def test_a_command_that_cannot_work_ends_in_one_sentence_before_any_work(argumen
         train.main(arguments)
     assert "\n" not in stopped.value.code
     assert not list(tmp_path.glob("**/checkpoint.pt"))
+
+
+def test_the_default_folder_is_tried_before_any_work_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("no folder")
+    says = r"^error: runs/t2v cannot hold what is to be written \(Not a directory\): name another folder\.$"
+    with pytest.raises(SystemExit, match=says):
+        train.main(["t2v"])
 
 
 @pytest.mark.parametrize("package, purpose", train.PACKAGES.items())
