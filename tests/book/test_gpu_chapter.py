@@ -93,13 +93,39 @@ def test_with_a_gpu_the_released_models_are_loaded_and_the_videos_kept(page, tmp
     assert not torch.equal(clips[4], clips[28]) and page.names["pipe"].release.kind == "i2v"
 
 
+def test_each_video_is_saved_before_the_next_is_made(page, tmp_path):
+    page.run([containing("CHECKPOINTS ="), containing('pipe = load("t2v")')], on_gpu=True, show=lambda _: None)
+    whole, made = page.names["pipe"], []
+
+    def breaks_down(prompt, **settings):
+        if len(made) == 2:
+            raise torch.cuda.OutOfMemoryError("the third clip")
+        made.append(settings["fps"])
+        return whole(prompt, **settings | dict(steps=2))
+
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="third"):
+        page.run([containing("clips = {}")], pipe=breaks_down)
+    assert {path.name for path in (tmp_path / "videos").glob("boat_*")} == {"boat_4.mp4", "boat_8.mp4"}
+
+
+@pytest.mark.parametrize("colab, drive, warns", [(True, False, True), (True, True, False), (False, False, False)])
+def test_who_would_lose_videos_with_the_machine_is_told(page, tmp_path, monkeypatch, colab, drive, warns):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release") if colab else monkeypatch.delenv("COLAB_RELEASE_TAG", False)
+    if drive:
+        (tmp_path / "drive/MyDrive").mkdir(parents=True)
+    choose = containing("CHECKPOINTS =")
+    assert ("Drive is not mounted" in page.run([choose], on_gpu=True)) == warns
+    assert "Drive is not mounted" not in page.run([choose], on_gpu=False)  # Nobody misses noise.
+
+
 def test_videos_go_to_a_mounted_drive_and_a_file_of_ones_own_is_taken(page, tmp_path):
     (tmp_path / "drive/MyDrive").mkdir(parents=True)
     chosen, *_ = [s for s in cells("## The real thing", "## DynamiCrafter, by configuration") if "CHECKPOINTS =" in s]
     own = tmp_path / "t2v" / "model.ckpt"
     page.run([chosen.replace('"t2v": None', f'"t2v": {str(own)!r}')], on_gpu=True)
     page.run(["pipe = load('t2v')"])
-    assert str(page.names["keep"]) == "drive/MyDrive/videos" and page.names["keep"].is_dir()
+    keep = page.names["keep"]["t2v"]
+    assert str(keep) == "drive/MyDrive/videos" and keep.is_dir()
     assert page.asked == [] and page.names["pipe"].release.kind == "t2v"
 
 
@@ -126,8 +152,23 @@ MESSAGES = {
 }
 
 
+def everything_in(folder) -> dict[str, bytes | None]:
+    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
 @pytest.mark.usefixtures("unchecked")
-def test_every_message_of_the_table_is_produced(page):
+def test_every_message_of_the_table_is_produced(page, tmp_path):
+    for name in (
+        "videos/mine.mp4",
+        "videos/boat.mp4",
+        "synthetic_t2v/model.ckpt",
+        "dynami.ckpt",
+        "page.ckpt",
+        "cut.ckpt",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("somebody else's")
+    before = everything_in(tmp_path)
     page.run([s for s in cells("## The real thing", "## DynamiCrafter, by configuration") if "clips =" not in s])
     sources = cells("## DynamiCrafter, by configuration", "## Exercises")
     page.run(sources, vc2=page.names["NoiseSchedule"].videocrafter2())
@@ -138,3 +179,6 @@ def test_every_message_of_the_table_is_produced(page):
     text = "\n".join(c.source for c in nbformat.read(PAGE, as_version=4).cells if c.cell_type == "markdown")
     advice = text[text.index("| when | do |") :].split("\n\n")[0]
     assert all(when in advice for when in MESSAGES)
+    # What was in the working folder is there as before, and what was broken for a message is whole again.
+    assert everything_in(tmp_path) == before
+    assert page.names["pipe"]("x", image=page.names["sunset"], steps=1, progress=False).isfinite().all()
