@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import appendices
@@ -31,9 +33,14 @@ def letters(text: str) -> Iterator[str]:
                 yield letter or command
 
 
+@cache
+def markdown(path: Path) -> list[str]:
+    """The cells of a chapter that are text."""
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+
+
 def words(path: Path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return "\n\n".join(markdown(path))
 
 
 def test_letters_are_found_in_formulas_only():
@@ -54,6 +61,38 @@ def test_notation_has_every_letter_of_a_chapter(path: Path):
     lines = [line.strip("| ").rsplit(" | ", 1) for line in page.splitlines() if line.startswith("| ")]
     here = [meaning for meaning, where in lines if int(path.stem[:2]) in chapters(where)]
     assert set(letters(words(path))) - set(letters("\n".join(here))) == set()
+
+
+# A letter with two rows for one chapter: an index says of which answer, or the page tells both meanings at its top.
+ANSWERS = {"v", r"\varepsilon"}
+TWICE = {(1, "s"), (3, "x"), (6, "a"), (6, "b"), (6, "s"), (7, "x")}
+SYMBOL = re.compile(r"(?:\\bar\s*)?((?:\\(?:mathcal|mathbb|mathrm|hat)\s*)?\\?[A-Za-z]+)")
+
+
+def symbols(cell: str) -> set[str]:
+    """The letters that a row explains, without indices, arguments, primes and bars."""
+    found = set()
+    for formula in re.findall(r"\$([^$]+)\$", cell):
+        formula = re.sub(r"\([^)]*\)|\[.*\]", " ", LAYOUT.sub(" ", formula))
+        formula = re.sub(r"[_^](\{[^}]*\}|\\?[A-Za-z]+|.)", "", formula)
+        found |= {re.sub(r"\s", "", symbol) for symbol in SYMBOL.findall(formula)}
+    return found
+
+
+def test_symbols_are_letters_with_their_style():
+    cell = "$s_t$, $s'$, $p(x \\mid T)$; $\\bar\\alpha_t$, $\\hat x_0$, $\\mathrm e$, `w`, $W'_{K}$"
+    assert symbols(cell) == {"s", "p", r"\alpha", r"\hatx", r"\mathrme", "W"}
+
+
+def test_a_letter_has_one_meaning_within_a_chapter():
+    page = (ROOT / "book/notation.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").rsplit(" | ", 1) for line in page.splitlines() if line.startswith("| ")]
+    meanings: dict[tuple[int, str], int] = {}
+    for meaning, where in lines:
+        for place in product(chapters(where) & set(range(1, 12)), symbols(meaning.split(" | ")[0]) - ANSWERS):
+            meanings[place] = meanings.get(place, 0) + 1
+    assert len(meanings) > 150
+    assert {place for place, rows in meanings.items() if rows > 1} == TWICE
 
 
 def test_chapters_are_read_as_people_write_them():
