@@ -14,6 +14,11 @@ KeysValues = tuple[Tensor, ...]
 CPU_TOKENS = 1024
 CPU_ROW = 32
 
+# The names that wrapped modules add to those of their weights: DistributedDataParallel and AveragedModel, DeepSpeed,
+# torch.compile, FSDP, and FSDP's activation checkpointing. And what AveragedModel counts besides.
+WRAPPING_MODULES = {"module", "_forward_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+WRAPPING_COUNTERS = {"n_averaged"}
+
 
 @runtime_checkable
 class AsksContext(Protocol):
@@ -45,6 +50,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
     while isinstance(inner := getattr(network, "_orig_mod", getattr(network, "module", None)), nn.Module):
         network = inner
     return network
+
+
+def bare_name(name: str) -> str:
+    """A weight's name as the network itself gave it, without those of what it was wrapped into when it was saved."""
+    return ".".join(piece for piece in name.split(".") if piece not in WRAPPING_MODULES)
 
 
 def in_chunks(

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -203,12 +204,37 @@ def test_image_to_video_starts_from_text_to_video(tmp_path):
     small.save_weights(tmp_path / "t2v.safetensors", model, {})
     torch.manual_seed(1)
     other = small.VideoModel(tiny("i2v").unet)
-    start_from(other, tmp_path / "t2v.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start_from(other, tmp_path / "t2v.safetensors")
     for name, value in model.state_dict().items():
         mine = other.state_dict()[name]
         narrow = mine[:, : value.shape[1]] if mine.shape != value.shape else mine
         torch.testing.assert_close(narrow, value, atol=1e-3, rtol=1e-3)
         assert mine.shape == value.shape or mine[:, value.shape[1] :].abs().max() == 0
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_forward_module.module."])
+def test_weights_of_a_network_that_was_wrapped_when_it_was_saved_are_the_networks(prefix, tmp_path, recwarn):
+    """DistributedDataParallel, torch.compile, both, DeepSpeed; AveragedModel counts, too."""
+    given, model = small.VideoModel(tiny().unet).state_dict(), small.VideoModel(tiny().unet)
+    wrapped = {prefix + name: value for name, value in given.items()} | {"n_averaged": torch.tensor(5)}
+    save_file(wrapped, tmp_path / "wrapped.safetensors")
+    start_from(torch.nn.DataParallel(model) if prefix == "module." else model, tmp_path / "wrapped.safetensors")
+    assert all(torch.equal(value, given[name]) for name, value in model.state_dict().items()) and not recwarn.list
+
+
+def test_weights_that_fit_in_part_are_copied_with_a_word(tmp_path):
+    model = small.VideoModel(tiny().unet)
+    given = {name: value + 1 for name, value in list(model.state_dict().items())[:3]}
+    save_file(given | {"foreign": torch.zeros(1)}, tmp_path / "part.safetensors")
+    rest = len(model.state_dict()) - 3
+    says = (
+        rf"^1 weights in .*part\.safetensors are not in this model, and {rest} of its own, .*\(such as foreign\): see"
+    )
+    with pytest.warns(UserWarning, match=says):
+        start_from(model, tmp_path / "part.safetensors")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in given.items())
 
 
 def test_weights_of_another_kind_or_size_are_refused_and_nothing_is_copied(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
-from ..inference import unwrapped
+from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
 from ..unet3d import UNet3D
 from .files import CheckpointError, CheckpointFile, find_checkpoint, opened, read_checkpoint
 from .names import (
@@ -40,11 +40,8 @@ __all__ = [
     "unet_to_videocrafter",
 ]
 
-# What training programs wrap a state dict into, and the names that wrapped modules add to those of their parameters:
-# DistributedDataParallel and AveragedModel, DeepSpeed, torch.compile, FSDP, and FSDP's activation checkpointing.
+# What training programs wrap a state dict into.
 _WRAPPING_ENTRIES = ("state_dict", "module", "model", "model_state_dict")
-_WRAPPING_MODULES = {"module", "_forward_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_COUNTERS = {"n_averaged"}  # Of AveragedModel.
 # Every U-Net has it, so what stands before it stands before all names of the network.
 _FIRST = "time_embed.0.weight"
 _NAMED = ("videocrafter2", "videocrafter1_t2v_512", "videocrafter1_t2v_1024", "videocrafter1_i2v", "dynamicrafter_512")
@@ -218,12 +215,11 @@ def _unwrapped(file: CheckpointFile) -> dict[str, Tensor]:
     for name, value in content.items():
         if len(name) > _LONGEST_NAME:
             raise CheckpointError(f"{_source(file)} hold a name of {len(name)} characters: get them from elsewhere.")
-        bare = ".".join(piece for piece in name.split(".") if piece not in _WRAPPING_MODULES)
         # Early DynamiCrafter files call the FPS embedding otherwise.
-        bare = bare.replace("framestride_embed", "fps_embedding")
+        bare = bare_name(name).replace("framestride_embed", "fps_embedding")
         if bare in weights:
             raise CheckpointError(f"{_source(file)} hold two tensors for {bare}: remove one of them, such as {name}.")
-        if bare not in _COUNTERS:
+        if bare not in WRAPPING_COUNTERS:
             weights[bare] = value
     return weights
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..autoencoder import Autoencoder
 from ..checks import check_choice, check_instance, check_path, shown, shown_path
 from ..configuration import UNet3DConfig
-from ..inference import unwrapped
+from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
 from .model import Pipeline, VideoModel
 
 WEIGHTS = Path(__file__).parent / "shipped"
@@ -182,15 +183,19 @@ def load_pretrained(name: str = "t2v", folder: str | Path = WEIGHTS) -> Pipeline
 def start_from(model: nn.Module, path: str | Path):
     """Copy every weight that the file has under the same name; a wider first convolution gets zeros for what is new.
 
-    ``path`` is a ``.safetensors`` file, or the name of shipped weights.
+    ``path`` is a ``.safetensors`` file, or the name of shipped weights; what a wrapped network was saved as is
+    understood. Warns of weights that only one of the two has, those for a picture excepted: text to video has none.
     """
+    check_instance("model", model, nn.Module, "VideoModel(small_unet())")
     path = weights_path(path)
     copy_weights(model, read_weights(path), path)
 
 
 def copy_weights(model: nn.Module, given: Mapping[str, Tensor], path: Path):
     """:func:`start_from`, for weights that are already read; ``path`` is where they come from."""
-    own = {name: value for name, value in model.state_dict().items() if name in given}
+    given = {bare_name(name): value for name, value in given.items() if name not in WRAPPING_COUNTERS}
+    every = unwrapped(model).state_dict()
+    own = {name: value for name, value in every.items() if name in given}
     if not own:
         raise ValueError(f"{path} has none of this model's weights: start from weights of the same kind of model.")
     for name, value in own.items():
@@ -199,6 +204,14 @@ def copy_weights(model: nn.Module, given: Mapping[str, Tensor], path: Path):
                 f"{name} is {tuple(given[name].shape)} in {path}, but {tuple(value.shape)} in this model: start from "
                 f"weights of the same width."
             )
+    unused, fresh = [n for n in given if n not in own], [n for n in every if n not in own and "image" not in n]
+    if unused or fresh:
+        warnings.warn(
+            f"{len(unused)} weights in {shown_path(path)} are not in this model, and {len(fresh)} of the model's, which "
+            f"stay as they are, not in the file (such as {shown_path((unused + fresh)[0])}): see whether the two "
+            f"belong together.",
+            stacklevel=3,
+        )
     for name, value in own.items():
         value.zero_()
         value[tuple(slice(size) for size in given[name].shape)] = given[name].to(value)
