@@ -230,7 +230,8 @@ def test_weights_that_fit_in_part_are_copied_with_a_word(tmp_path):
     save_file(given | {"foreign": torch.zeros(1)}, tmp_path / "part.safetensors")
     rest = len(model.state_dict()) - 3
     says = (
-        rf"^1 weights in .*part\.safetensors are not in this model, and {rest} of its own, .*\(such as foreign\): see"
+        rf"^1 weights in .*part\.safetensors are not in this model, and {rest} of the model, which stay as they are, "
+        r"not in the file \(such as foreign\): see whether the two belong together\.$"
     )
     with pytest.warns(UserWarning, match=says):
         start_from(model, tmp_path / "part.safetensors")

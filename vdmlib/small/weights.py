@@ -207,7 +207,7 @@ def copy_weights(model: nn.Module, given: Mapping[str, Tensor], path: Path):
     unused, fresh = [n for n in given if n not in own], [n for n in every if n not in own and "image" not in n]
     if unused or fresh:
         warnings.warn(
-            f"{len(unused)} weights in {shown_path(path)} are not in this model, and {len(fresh)} of the model's, which "
+            f"{len(unused)} weights in {shown_path(path)} are not in this model, and {len(fresh)} of the model, which "
             f"stay as they are, not in the file (such as {shown_path((unused + fresh)[0])}): see whether the two "
             f"belong together.",
             stacklevel=3,
