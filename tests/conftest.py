@@ -23,6 +23,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests have measured, with ``record_property("measured", ...)``: under -q, what they print is not shown."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for what in [dict(getattr(report, "user_properties", ())).get("measured") for report in reports]:
+        if what:
+            terminalreporter.write_line(f"measured · {what}")
+
+
 @pytest.fixture
 def float64():
     """Networks, and golden inputs and weights, in float64: nothing is left that depends on the processor."""

@@ -422,7 +422,9 @@ class TestOnAPhone:
         assert not box.locator(".demo-stored").is_visible()
         assert phone.complaints == []
 
-    def test_the_page_takes_no_more_than_four_times_as_long_as_pytorch(self, phone, browser, one_thread):
+    def test_the_page_takes_no_more_than_four_times_as_long_as_pytorch(
+        self, phone, browser, one_thread, record_property
+    ):
         """Two times was the aim. It depends on the processor: WebAssembly computes with vectors of 128 bits, PyTorch
         with 512 where there are such, as on the machine where 1.9 to 2.8 was measured.
 
@@ -454,9 +456,8 @@ class TestOnAPhone:
         pairs = [(in_page(), in_pytorch()) for _ in range(3)]
         page, pytorch = (min(times) for times in zip(*pairs, strict=True))
         clock = phone.ask("() => document.querySelector('.demo').seconds")
-        print(
-            f"10 steps: page {page:.2f} s ({clock:.2f} s by the clock), PyTorch {pytorch:.2f} s: {page / pytorch:.1f}"
-        )
+        times = f"page {page:.2f} s ({clock:.2f} s by the clock), PyTorch {pytorch:.2f} s: {page / pytorch:.1f}"
+        record_property("measured", f"a clip in ten steps: {times}")
         assert page < 4 * pytorch
 
     def test_the_judge_is_the_librarys(self, phone):

@@ -7,7 +7,9 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from vdmlib import grade
-from vdmlib.course import gradescope
+from vdmlib.course import ASSIGNMENTS, assignment, feedback, gradescope
+from vdmlib.course.submissions import Program, Submission
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--assignment", "small_assignment"]
@@ -185,8 +188,13 @@ ATTACKS = {
         forward="        real = torch.Tensor.min\n        def lie(*given):\n            torch.Tensor.min = real\n"
         "            return torch.tensor(1.0)\n        torch.Tensor.min = lie\n        return x - 1 + 0 * self.shift",
     ),
+    "reads-the-solutions": (
+        "from pathlib import Path\nsource = min(Path({solutions!r}).glob('assignment_*.py')).read_text()\n"
+        "assert 'def ' in source\n\ndef half(n):\n    return n // 2 if n % 2 == 0 else None"
+    ),
     "reads-the-checks": "from vdmlib.course import assignment_1 as half",
 }
+CONNECTS = "import socket\nsocket.create_connection(('127.0.0.1', {port}), 2).close()\n\n"
 ODD_FULL = (
     "windows",
     "byte-order-mark",
@@ -246,8 +254,8 @@ def notebook(cells: list[str], **metadata) -> str:
     return json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
-def hand_in(folder: Path, out: Path):
-    """One submission of each kind."""
+def hand_in(folder: Path, out: Path, port: int):
+    """One submission of each kind; one of them looks for a network at this port."""
 
     def write(name: str, *cells: str, **metadata):
         (folder / f"{name}.ipynb").write_text(notebook([*cells], **metadata), encoding="utf-8")
@@ -256,7 +264,9 @@ def hand_in(folder: Path, out: Path):
         write(f"right-{number}", *GOOD)
     for name, attack in ATTACKS.items():
         attack = attack.replace("{folder!r}", repr(str(folder))).replace("{out!r}", repr(str(out.with_suffix(""))))
+        attack = attack.replace("{solutions!r}", repr(str(ROOT / "course" / "solutions")))
         write(name, DOUBLE, WRONG, attack.replace("{library!r}", repr(str(ROOT / "vdmlib" / "course"))))
+    write("connects", DOUBLE, WRONG, CONNECTS.format(port=port) + HALF)
     (folder / "windows.ipynb").write_bytes(notebook(["\r\n".join(c.split("\n")) for c in GOOD]).encode())
     (folder / "byte-order-mark.ipynb").write_bytes(b"\xef\xbb\xbf" + notebook(GOOD).replace('", "', '",\r\n"').encode())
     (folder / "utf-16.ipynb").write_bytes(notebook(GOOD).encode("utf-16"))
@@ -303,22 +313,24 @@ def graded(tmp_path_factory):
     base = tmp_path_factory.mktemp("course")
     folder, out = base / "submissions", base / "grades.csv"
     folder.mkdir()
-    hand_in(folder, out)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    begin = time.monotonic()
-    said = printed(folder, out)
-    print(f"{said}{time.monotonic() - begin:.1f} seconds")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hand_in(folder, out, server.getsockname()[1])
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        begin = time.monotonic()
+        printed(folder, out)
+    seconds = time.monotonic() - begin
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with out.open(encoding="utf-8") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    return folder, out, rows
+    return folder, out, rows, seconds
 
 
 def page(graded, name: str) -> str:
     return (graded[1].with_suffix("") / f"{name}.md").read_text(encoding="utf-8")
 
 
-def test_all_are_graded_in_one_run(graded):
+def test_all_are_graded_in_one_run(graded, record_property):
+    record_property("measured", f"{len(graded[2])} submissions graded in one run: {graded[3]:.0f} s")
     assert len(graded[2]) == len(list(graded[0].iterdir())) >= 40
     assert all(row["of"] == "9" for row in graded[2].values())
 
@@ -336,6 +348,11 @@ def test_the_leaderboard_is_left_to_a_person(graded):
 def test_no_attack_gets_more_than_the_honest_part(graded, name):
     points = {part: float(graded[2][name][part]) for part in ("double", "half", "Shift")}
     assert points == {"double": HONEST, "half": 0.0, "Shift": 0.0}, page(graded, name)
+
+
+def test_there_is_no_network_where_nothing_else_is_said(graded):
+    kept_from = "not kept from network" not in graded[2]["connects"]["look at"]
+    assert float(graded[2]["connects"]["half"]) == (0 if kept_from else 3), page(graded, "connects")
 
 
 @pytest.mark.parametrize(
@@ -398,13 +415,36 @@ def test_the_class(graded):
 
 
 def test_the_second_run_grades_what_is_new_or_changed(graded):
-    folder, out, rows = graded
+    folder, out, rows, _ = graded
     (folder / "new.ipynb").write_text(notebook(GOOD))
     (folder / "stub.ipynb").write_text(notebook(GOOD))
     assert printed(folder, out, "--jobs", "1").startswith(f"2 graded, {len(rows) - 1} as before")
     with out.open(encoding="utf-8") as file:
         after = {row["student"]: row for row in csv.DictReader(file)}
     assert after["stub"]["points"] == after["new"]["points"] == "9" and after["renamed"] == rows["renamed"]
+
+
+@pytest.mark.parametrize("number", ASSIGNMENTS)
+def test_the_real_assignments_are_graded(number, tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    shutil.copy(ROOT / f"course/solutions/assignment_{number}.ipynb", folder / "solved.ipynb")
+    shutil.copy(ROOT / f"course/assignments/{number}/assignment.ipynb", folder / "untouched.ipynb")
+    grade.main([str(folder), "--assignment", str(number), "--out", str(tmp_path / "grades.csv"), "--jobs", "1"])
+    with (tmp_path / "grades.csv").open(encoding="utf-8") as file:
+        solved, untouched = csv.DictReader(file)
+    assert solved["points"] == solved["of"] and untouched["points"] == "0"
+    assert solved["notes"] == untouched["notes"] == ""
+    for row in (solved, untouched):
+        assert re.sub(r"not kept from \w+(?:; )?", "", row["look at"]) == ""
+
+
+def test_what_a_part_rules_out_is_named_where_it_is_used():
+    text = "# F.conv1d\ndef temporal_conv(x, weight, bias):\n    'no F.conv1d'\n    return F.conv1d(x, weight, bias)\n"
+    helper = "def helper(x):\n    return F.conv2d(x)\n\n" + text.replace("F.conv1d(x", "helper(x")
+    for source, said in ((text, ["temporal_conv uses F.conv1d"]), (helper, [])):
+        grade = feedback.grade_of(Submission("a", "a"), Program((source, "def torn(")), {}, assignment(1), 0.0)
+        assert grade.unusual == said
 
 
 def test_the_python_of_gradescope_is_one_that_the_project_allows():

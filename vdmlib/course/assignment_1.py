@@ -363,6 +363,7 @@ ASSIGNMENT = Assignment(
                 "one tap only mixes the channels": "a kernel of one tap needs no padding.",
                 "without a bias": "bias may be None.",
             },
+            without=r"\b(?:F|torch|nn|functional)\.[cC]onv",
         ),
         Part(
             "add_embedding",

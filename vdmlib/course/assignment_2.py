@@ -17,6 +17,9 @@ def _waved(values: Tensor, channels: int, max_period: float) -> Tensor:
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, channels - 2 * half))
 
 
+_PYTORCHS = r"scaled_dot_product_attention|MultiheadAttention"  # attention that is for comparing
+
+
 def _waves(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed)
     values, table = 999 * inputs.normal(5).abs().clamp(max=1), 20 * inputs.normal(2, 3).abs()
@@ -314,6 +317,7 @@ ASSIGNMENT = Assignment(
                     "taken from all scores of a row."
                 ),
             },
+            without=_PYTORCHS,
         ),
         Part(
             "multi_head",
@@ -332,6 +336,7 @@ ASSIGNMENT = Assignment(
                 ),
                 "self-attention: x is its own context": "with x for both nothing else may change.",
             },
+            without=_PYTORCHS,
         ),
         Part(
             "over_pixels",
@@ -383,6 +388,7 @@ ASSIGNMENT = Assignment(
                     "no 1 - scale."
                 ),
             },
+            without=_PYTORCHS,
         ),
         Part(
             "two_guidances",

@@ -1,5 +1,7 @@
 """What is made of a trial: points, a page for the student, a table for the teacher, and how the class did."""
 
+import ast
+import contextlib
 import csv
 import difflib
 import io
@@ -66,6 +68,7 @@ def grade_of(
     cells = sorted((int(number), error) for number, error in found.get("cells", {}).items())
     notes += [f"cell {number + 1}: {error}" for number, error in cells if not _is_a_stub(error)]
     unusual = sorted({match[0] for source in _sources(program) for match in _UNUSUAL.finditer(source)})
+    unusual += _ruled_out(assignment, _sources(program))
     unusual += found.get("unusual", ())
     total = round(sum(points.values()), 2)
     head = [
@@ -80,6 +83,20 @@ def grade_of(
         head += ["", "What went wrong while it was executed:", "", *(f"- `{plain(note)}`" for note in notes)]
     page = "\n".join([*head, *body]) + "\n"
     return Grade(submission.name, submission.source, points, held, notes, unusual, page, round(seconds, 1))
+
+
+def _ruled_out(assignment: Assignment, sources: Sequence[str]) -> list[str]:
+    """What the text of a part rules out and its function or class uses itself."""
+    nodes: list[ast.AST] = []
+    for source in sources:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            nodes += ast.parse(source).body
+    found = set()
+    for part in (part for part in assignment.parts if part.without):
+        for node in (node for node in nodes if getattr(node, "name", "") == part.name):
+            used = {ast.unparse(name) for name in ast.walk(node) if isinstance(name, ast.Attribute | ast.Name)}
+            found |= {f"{part.name} uses {name}" for name in used if re.search(part.without, name)}
+    return sorted(found)
 
 
 def _is_a_stub(error: str) -> bool:

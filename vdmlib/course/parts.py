@@ -28,6 +28,7 @@ class Part:
             The answer comes as a function; where the student wrote a class, it makes instances.
         hidden: the same, tried by the grader only.
         hints: sentence → a hint that names the fault and does not give the answer.
+        without: a pattern of names that the answer must not use; where it does, a person is told.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Part:
     properties: Callable[[object, int], Properties]
     hidden: Callable[[object, int], Properties] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
+    without: str = ""
 
     def __post_init__(self):
         if not self.name.isidentifier():
