@@ -1,5 +1,6 @@
 """The coursework is what `make course` writes; a student's copy runs and asks, and nothing leaks."""
 
+import base64
 import contextlib
 import io
 import re
@@ -10,8 +11,10 @@ import links
 import nbformat
 import pytest
 import torch
+from course_figures import DATA, FIGURES, as_seen
 from exercise_cells import names_of, python_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 import course
 
@@ -56,7 +59,26 @@ def test_the_coursework_is_what_make_course_writes():
     stored = {path.relative_to(course.COURSE).as_posix(): path for path in course.COURSE.rglob("*") if path.is_file()}
     stored = {name: path for name, path in stored.items() if not name.startswith("solutions/") or path.suffix != ".py"}
     assert set(stored) == set(written()), "run `make course`"
-    assert [name for name, path in stored.items() if path.read_text(encoding="utf-8") != written()[name]] == []
+    texts = {name: path.read_text(encoding="utf-8") for name, path in stored.items()}
+    assert [name for name, text in texts.items() if as_seen(text) != as_seen(written()[name])] == []
+
+
+def test_pictures_of_what_is_expected_stand_in_the_students_text():
+    shown = {name: DATA.findall(text) for name, text in written().items() if name.startswith("student/")}
+    assert sum(map(len, shown.values())) == len(FIGURES) and sum(map(bool, shown.values())) >= 4
+    for name, pictures in shown.items():
+        assert all(len(picture) < 4000 for picture in pictures)
+        texts = [source for source in sources(name) if DATA.search(source)]
+        assert all(re.match(r"!\[\w.{40,}\]\(data:", text) and text.endswith("*") for text in texts)
+
+
+def test_the_same_picture_in_other_bytes_is_the_same_and_another_is_not():
+    def text(number: int, level: int) -> str:
+        file = io.BytesIO()
+        Image.new("L", (40, 30), number).save(file, "PNG", compress_level=level)
+        return f"![a](data:image/png;base64,{base64.b64encode(file.getvalue()).decode()})"
+
+    assert text(3, 0) != text(3, 9) and as_seen(text(3, 0)) == as_seen(text(3, 9)) != as_seen(text(4, 9))
 
 
 def test_notebooks_have_no_outputs_and_a_link_of_their_own():

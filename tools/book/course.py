@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
 
+import course_figures
 import links
 import nbformat
+from course_figures import as_seen
 from execute_notebooks import KERNELSPEC, LANGUAGE_INFO, notebooks
 from exercise_cells import names_of, needed_statements, python_of
 from nbformat import NotebookNode
@@ -282,7 +284,7 @@ def chapter_notebook(chapter: Chapter, url: str, solutions: bool) -> NotebookNod
     ]
     cells += [_hidden(source, "From the chapter") for source in needed_code(chapter, solutions)]
     for number, task in enumerate(chapter.tasks, start=1):
-        cells += _task_cells(number, task, url, solutions)
+        cells += _task_cells(number, task, url, solutions, course_figures.markdown(chapter.path, task.label))
     for cell, names in lacking(chapter, cells):
         link = links.colab_link(f"book/{chapter.path.name}", url)
         who = f"{', '.join(f'`{name}`' for name in names)} {'is' if len(names) == 1 else 'are'}"
@@ -331,12 +333,14 @@ Write each answer into the cell that raises `NotImplementedError`, and run it an
 properties of your answer hold and which fail. Save a copy first: in Colab, *File → Save a copy in Drive*."""
 
 
-def _task_cells(number: int, task: Task, url: str, solutions: bool) -> Iterator[NotebookNode]:
+def _task_cells(number: int, task: Task, url: str, solutions: bool, figure: str) -> Iterator[NotebookNode]:
     heading = f"## Exercise {number} · {task.title}\n\n"
     has_code = bool(task.sources("stub"))
     for piece in task.pieces:
         if piece.place == "exercise":
             yield new_markdown_cell(heading + plain(piece.source, url))
+            if heading and figure:
+                yield new_markdown_cell(figure)
             heading = ""
         elif piece.place == "hint":
             yield new_markdown_cell(plain(piece.source, url))
@@ -533,7 +537,7 @@ def write(folder: Path = COURSE) -> list[Path]:
             changed.append(path)
     for name, text in wanted.items():
         path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or as_seen(path.read_text(encoding="utf-8")) != as_seen(text):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             changed.append(path)
