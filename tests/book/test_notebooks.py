@@ -185,6 +185,16 @@ def short_enough_to_be_read(notebook, path):
         yield f"{lines} lines of code are shown; the limit is 600"
 
 
+@rule
+def five_questions_to_check_yourself(notebook, path):
+    """At least five, numbered from 1, each with an answer that is folded."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    section = prose.partition("\n## Check yourself\n")[2].partition("\n## ")[0]
+    numbers = re.findall(r"^:::\{dropdown\} (?:(\d+) · )?\S.*\n(?!:::)\S", section, flags=re.MULTILINE)
+    if len(numbers) < 5 or numbers != [str(number) for number in range(1, len(numbers) + 1)]:
+        yield f"its questions have the numbers {numbers}"
+
+
 def problems(notebook: NotebookNode, path: str) -> list[str]:
     return [f"{check.__name__}: {problem}" for check in RULES for problem in check(notebook, path)]
 
@@ -221,6 +231,8 @@ def sample() -> NotebookNode:
     ]
     for number, cell in enumerate(cells[1:], start=1):
         cell.execution_count = number
+    questions = (f":::{{dropdown}} {number} · Why?\nBecause.\n:::\n" for number in range(1, 6))
+    cells.append(new_markdown_cell("\n".join(["## Check yourself\n", *questions])))
     metadata = {"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO}
     return new_notebook(cells=cells, metadata=metadata)
 
@@ -347,6 +359,18 @@ def too_much_code(notebook):
     notebook.cells[2].source += "\nx = 1" * 600
 
 
+def question_without_number(notebook):
+    notebook.cells[5].source = notebook.cells[5].source.replace("} 3 · ", "} ")
+
+
+def four_questions(notebook):
+    notebook.cells[5].source = notebook.cells[5].source.partition(":::{dropdown} 5")[0]
+
+
+def question_without_answer(notebook):
+    notebook.cells[5].source = notebook.cells[5].source.replace("Because.\n", "", 1)
+
+
 @pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")  # double_ids makes them
 @pytest.mark.parametrize(
     ("check", "fault"),
@@ -379,6 +403,9 @@ def too_much_code(notebook):
         (small, heavy),
         (short_enough_to_be_read, too_many_words),
         (short_enough_to_be_read, too_much_code),
+        (five_questions_to_check_yourself, question_without_number),
+        (five_questions_to_check_yourself, four_questions),
+        (five_questions_to_check_yourself, question_without_answer),
     ],
     ids=lambda value: value.__name__,
 )
