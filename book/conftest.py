@@ -14,9 +14,9 @@ from execute_notebooks import ENVIRONMENT, INSTRUCTIONS
 from nbval.plugin import IPyNbCell
 from PIL import Image, ImageSequence
 
-if not INSTRUCTIONS.keys() & os.environ.keys():
-    os.environ.update(ENVIRONMENT)
-os.environ |= {name: ENVIRONMENT[name] for name in ENVIRONMENT.keys() - INSTRUCTIONS.keys() - {"OMP_NUM_THREADS"}}
+fixed = ENVIRONMENT.keys() - INSTRUCTIONS.keys() if INSTRUCTIONS.keys() & os.environ.keys() else ENVIRONMENT.keys()
+threads = os.environ.get("OMP_NUM_THREADS", ENVIRONMENT["OMP_NUM_THREADS"])
+os.environ |= {name: ENVIRONMENT[name] for name in fixed} | {"OMP_NUM_THREADS": threads}
 os.environ.pop("COLAB_RELEASE_TAG", None)
 
 GREY_LEVELS = 1  # Of 255: how far the frames of a moving picture may be apart on average.

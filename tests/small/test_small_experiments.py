@@ -66,7 +66,13 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     assert (run["steps"], run["seconds_per_step"], run["seconds_per_clip"]) == (2, 0.25, 1.5)
     assert run["log"][-1].keys() == {"step", "loss", "correct 800"} and run["log"][-1]["correct 800"] == 0.33333
     assert seeds["0"]["end"] == run["log"][-1] and seeds["0"]["losses"] != seeds["4"]["losses"]
-    assert list(seeds["0"]["losses"]) == [str(level) for level in experiments.LEVELS]
+    right, wrong = seeds["0"]["losses"], seeds["0"]["losses with a wrong direction"]
+    assert list(right) == list(wrong) == [str(level) for level in experiments.LEVELS]
+    stage = experiments.Experiment(experiments.config_of(experiments.RUNS["tiny run"], 2), experiments.RUNS["tiny run"])
+    for weight in stage.trained.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    found = experiments.examine(stage.eval(), 2)
+    assert all(found["losses"][level] != wrong for level, wrong in found["losses with a wrong direction"].items())
     assert seeds["4"]["right"].keys() == {"digit", "direction", "speed", "colour", "everything"}
 
 

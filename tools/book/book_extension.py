@@ -25,7 +25,7 @@ LIBRARY = ROOT / "vdmlib"
 STATIC = ROOT / "book/_static"
 BROWSER_PAGE = "book/in_your_browser"
 WORLD_PAGE = "book/what_moves"
-WITH_MAP = ("book/intro", "book/map")
+WITH_MAP = ("book/intro", "book/map", "book/08_unet3d")
 
 CORRECTIONS = [
     # Icons come from a font in the style sheet. This script replaces them by drawings, 1.5 MB a page, and

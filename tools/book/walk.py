@@ -35,6 +35,7 @@ NETWORKS = {  # Each constructor of `UNet3DConfig`, its name on the button, and 
     "dynamicrafter_512": ("DynamiCrafter", "image to video, 320 × 512"),
     "small": ("a small one", "VideoCrafter2's arrangement, a fifth as wide"),
 }
+NOTEBOOK_PLACE = "<!-- the map one can walk -->"
 CHOSEN = "decoder 5"  # It meets a skip connection, has every kind of layer, and doubles.
 # For each kind of layer: its letter on the map, its class in the library, its name, and where it is taught.
 KINDS = {
@@ -449,5 +450,11 @@ def anchor(block: str) -> str:
 
 
 def fill(page: str) -> str:
-    """The page with the map in its place."""
-    return page.replace("{{ walk }}", f"```{{raw}} html\n{page_part()}\n```")
+    """The page, Markdown or notebook, with the map in its place.
+
+    In a notebook the place is a comment, which shows nothing where the notebook is read without this book.
+    """
+    part = f"```{{raw}} html\n{page_part()}\n```"
+    if page.startswith("{"):
+        return page.replace(NOTEBOOK_PLACE, json.dumps(part, ensure_ascii=False)[1:-1])
+    return page.replace("{{ walk }}", part)

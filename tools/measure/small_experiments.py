@@ -34,10 +34,11 @@ from vdmlib.small.stages import DenoiserStage
 ABOUT = (
     "Runs with the same batches, noise, learning rates and number of steps, but for what their names say. In a log, "
     "'direction 800' is the error in v on 48 held-out clips at noise level 800 with the direction made wrong, 'correct "
-    "800' with all of it right. By seed: the log's end, such errors, and the share that is right of 60 clips. "
+    "800' with all of it right. By seed: the log's end, errors by noise level with all of it right and with the "
+    "direction made wrong, and the share that is right of 60 clips. "
     "Seconds are processor time of one thread, of a training step of 8 clips and of a clip in 25 guided DDIM steps."
 )
-LEVELS = (100, 300, 500, 700, 800, 900, 950)
+LEVELS = (100, 300, 500, 700, 800, 900, 950, 960, 970, 980)
 PEER = "video-diffusion-pytorch"
 PEER_CHANNELS = 42  # the width at which it has about as many parameters as small_unet()
 
@@ -184,12 +185,17 @@ def examine(stage: Experiment, clips: int) -> dict[str, dict[str, float]]:
     held_out = stage.held_out.batch(range(48))
     latents = stage.autoencoder.encode(held_out.video)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    losses = {}
-    for level in LEVELS:
-        t = torch.full((len(latents),), level)
-        answer = stage.trained(stage.schedule.add_noise(latents, noise, t), t, held_out.tokens, held_out.fps)
-        error = float((answer - stage.schedule.target(latents, noise, t)).square().mean())
-        losses[str(level)] = round(stage.as_errors_in_v(error, level), 5)
+    losses: dict[str, dict[str, float]] = {"correct": {}, "direction": {}}
+    for condition, by_level in losses.items():
+        told = held_out.prompts
+        if condition != "correct":
+            told = judge.wrong_prompts(told, condition)
+        tokens = data.tokenize([prompt.caption for prompt in told])
+        for level in LEVELS:
+            t = torch.full((len(latents),), level)
+            answer = stage.trained(stage.schedule.add_noise(latents, noise, t), t, tokens, held_out.fps)
+            error = float((answer - stage.schedule.target(latents, noise, t)).square().mean())
+            by_level[str(level)] = round(stage.as_errors_in_v(error, level), 5)
 
     prompts = data.all_prompts("seen")
     order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(1))
@@ -211,7 +217,8 @@ def examine(stage: Experiment, clips: int) -> dict[str, dict[str, float]]:
     video = stage.autoencoder.decode(made).clamp(-1, 1)
     right = judge.right_answers(small.load_classifier(), video, prompts)
     right["everything"] = torch.stack(list(right.values())).all(dim=0)
-    return {"losses": losses, "right": {name: round(float(x.float().mean()), 4) for name, x in right.items()}}
+    losses = {"losses": losses["correct"], "losses with a wrong direction": losses["direction"]}
+    return {**losses, "right": {name: round(float(x.float().mean()), 4) for name, x in right.items()}}
 
 
 def main(arguments: Sequence[str] | None = None):
