@@ -9,7 +9,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_image_tokens
+from .checks import check_context, check_image_tokens, check_transformer
 from .inference import ContextCache, KeysValues, in_chunks
 from .temporal import per_frame, per_video, zero_module
 
@@ -343,7 +343,9 @@ class SpatialTransformer(nn.Module):
         image: ImageTokens | None = None,
     ):
         super().__init__()
+        check_transformer(channels, heads, head_channels, context_channels, depth)
         inner = heads * head_channels
+        self.context_channels = context_channels
         self.uses_context = context_channels is not None
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.project_in = nn.Linear(channels, inner)
@@ -356,6 +358,8 @@ class SpatialTransformer(nn.Module):
         self, x: Float[Tensor, "b f c h w"], context: Float[Tensor, "b m c2"] | ContextCache | None = None
     ) -> Float[Tensor, "b f c h w"]:
         b, _, _, h, w = x.shape
+        if self.uses_context and not isinstance(context, ContextCache):
+            check_context(context, self.context_channels, self.project_in.weight.dtype, b)
         tokens = self.project_in(rearrange(per_frame(self.norm, x), "b f c h w -> (b f) (h w) c"))
         for block in self.blocks:
             tokens = block(tokens, context if self.uses_context else None)
@@ -391,7 +395,9 @@ class TemporalTransformer(nn.Module):
         image: ImageTokens | None = None,
     ):
         super().__init__()
+        check_transformer(channels, heads, head_channels, context_channels, depth)
         inner = heads * head_channels
+        self.context_channels = context_channels
         self.uses_context, self.causal = context_channels is not None, causal
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.project_in = nn.Linear(channels, inner)
@@ -404,6 +410,8 @@ class TemporalTransformer(nn.Module):
         self, x: Float[Tensor, "b f c h w"], context: Float[Tensor, "b m c2"] | ContextCache | None = None
     ) -> Float[Tensor, "b f c h w"]:
         b, _, _, h, w = x.shape
+        if self.uses_context and not isinstance(context, ContextCache):
+            check_context(context, self.context_channels, self.project_in.weight.dtype, b)
         tokens = self.project_in(rearrange(per_video(self.norm, x), "b f c h w -> (b h w) f c"))
         for block in self.blocks:
             tokens = block(tokens, context if self.uses_context else None, self.causal)

@@ -106,7 +106,7 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> Non
         raise TypeError(f"{name} is {value.dtype}, but the weights are {dtype}: convert one with .to(dtype).")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str] | Iterable[int]) -> None:
+def check_choice(name: str, value: Any, choices: Iterable[str | None] | Iterable[int]) -> None:
     """One of a few words or numbers."""
     if value not in (known := list(choices)):
         raise ValueError(f"{name} is {shown(value)}, but must be one of {', '.join(map(str, known))}.")
@@ -345,10 +345,16 @@ def check_probability(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {shown(value)}, but must be a probability below 1.")
 
 
+def check_channels(name: str, channels: Any) -> None:
+    """Channels that GroupNorm can split into 32 groups."""
+    check_number(name, channels, 1, whole=True)
+    if channels % 32:
+        raise ValueError(f"{name} is {channels}, but GroupNorm makes 32 groups: choose a multiple of 32.")
+
+
 def check_level_channels(model_channels: int, multipliers: Any) -> None:
     """Channels that GroupNorm can split, and a multiplier for each level."""
-    if model_channels % 32:
-        raise ValueError(f"model_channels is {model_channels}, but GroupNorm makes 32 groups: choose a multiple of 32.")
+    check_channels("model_channels", model_channels)
     if not (_are_counts(multipliers) and multipliers):
         raise ValueError(
             f"channel_multipliers is {shown(multipliers)}, but must be a tuple with a whole number of at least 1 for "
@@ -372,6 +378,14 @@ def check_heads(head_channels: int | None, heads: int | None, widths: list[int])
         if channels % divisor:
             given = f"heads of {head_channels} channels" if head_channels else f"{heads} heads"
             raise ValueError(f"A level of {channels} channels cannot be split into {given}: choose a divisor.")
+
+
+def check_transformer(channels: Any, heads: Any, head_channels: Any, context_channels: Any, depth: Any) -> None:
+    """Sizes of a transformer among pixels or frames."""
+    check_channels("channels", channels)
+    sizes = {"heads": heads, "head_channels": head_channels, "depth": depth}
+    for name, size in (sizes if context_channels is None else sizes | {"context_channels": context_channels}).items():
+        check_number(name, size, 1, whole=True)
 
 
 def check_attention_factors(factors: Any) -> None:

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .checks import check_channels, check_choice, check_number, check_probability, check_temporal_convolution
 from .temporal import TemporalConvBlock, per_frame, zero_module
 
 
@@ -62,7 +63,13 @@ class ResBlock(nn.Module):
         temporal_dropout: float = 0.1,
     ):
         super().__init__()
-        out_channels = out_channels or in_channels
+        out_channels = in_channels if out_channels is None else out_channels
+        check_channels("in_channels", in_channels)
+        check_channels("out_channels", out_channels)
+        check_number("embedding_channels", embedding_channels, 1, whole=True)
+        check_temporal_convolution(temporal_convolution)
+        check_probability("dropout", dropout)
+        check_probability("temporal_dropout", temporal_dropout)
         self.scale_shift_norm = scale_shift_norm
         self.norm_in = nn.GroupNorm(32, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -72,6 +79,7 @@ class ResBlock(nn.Module):
         self.conv_out = zero_module(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if out_channels == in_channels else nn.Conv2d(in_channels, out_channels, 1)
         layers = {"down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2), None: nn.Identity()}
+        check_choice("resample", resample, layers)
         self.resample = layers[resample]
         self.temporal: nn.Module = nn.Identity()
         if temporal_convolution:

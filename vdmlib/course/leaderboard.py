@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import check_callable, check_number
 from ..small import Pipeline, load_classifier, load_pretrained
 from ..small.data import Prompt, all_prompts
 from ..small.judge import right_answers
@@ -42,6 +42,7 @@ def leaderboard(make_clips: MakeClips, clips: int = 40, seed: int = 0) -> Score:
 
 def judged(make_clips: MakeClips, clips: int, seed: int) -> Tensor:
     """The same, clip by clip: whether each shows all that its caption says, ``(clips,)``."""
+    check_callable("make_clips", make_clips, "make_clips(pipeline, prompts, seed)")
     check_number("clips", clips, 1, 1000, whole=True)
     unseen, generator = all_prompts("unseen"), torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(unseen), (clips,), generator=generator).tolist()

@@ -62,6 +62,7 @@ def tokenizer(config: TextEncoderConfig) -> Callable[[list[str]], Int[Tensor, "b
 
     What is returned warns of what it cuts off, in the words of the prompt.
     """
+    check_instance("config", config, TextEncoderConfig, "TextEncoderConfig()")
     encoding = require("open_clip").SimpleTokenizer(context_length=config.tokens)
     seen = config.tokens - 2  # Two of them say where the prompt starts and ends.
 
@@ -110,6 +111,7 @@ def image_encoder(config: ImageEncoderConfig) -> nn.Module:
     Follows ``FrozenOpenCLIPImageEmbedderV2``: called on a picture of :func:`prepare_image`, it gives all tokens,
     (b, n, c), class token first.
     """
+    check_instance("config", config, ImageEncoderConfig, "ImageEncoderConfig()")
     encoder = require("open_clip").transformer.VisionTransformer(
         config.image_size,
         config.patch_size,
@@ -174,6 +176,7 @@ class AutoencoderConfig:
 
 def build_vae(config: AutoencoderConfig) -> Any:
     """``diffusers``' ``AutoencoderKL`` with fresh weights."""
+    check_instance("config", config, AutoencoderConfig, "AutoencoderConfig()")
     levels = len(config.channels)
     return require("diffusers").AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,

@@ -87,6 +87,7 @@ class Release:
     @classmethod
     def tiny(cls, kind: Kind = "t2v") -> "Release":
         """The same arrangement in a few megabytes, with the whole vocabulary: for tests, not for pictures."""
+        check_choice("kind", kind, get_args(Kind))
         release = cls(
             "t2v",
             UNet3DConfig.tiny(),
@@ -138,6 +139,7 @@ class Networks:
 
 def build_networks(release: Release) -> Networks:
     """The networks of a release with fresh weights, on the current default device (``with torch.device(...)``)."""
+    check_instance("release", release, Release, "Release.videocrafter2()")
     networks = Networks(UNet3D(release.unet), build_vae(release.autoencoder), text_encoder(release.text_encoder))
     if release.image_encoder is not None and release.resampler is not None:
         networks.image_encoder = image_encoder(release.image_encoder)
