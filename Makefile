@@ -20,7 +20,7 @@ SOURCES := _config.yml _toc.yml tools/book/book_extension.py $(LIBRARY) \
 PAGE = file://$(abspath $(SITE))/index.html
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve pdf test lint unit notebook-outputs browser test-colab processors lowest notebooks course lock clean
+.PHONY: help setup book serve pdf test lint unit notebook-outputs browser test-colab processors kills lowest notebooks course lock clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -58,6 +58,9 @@ test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyt
 
 processors: $(SETUP)  ## run unit tests and notebooks as other processors compute them (ONLY=sse41-1 for one)
 	$(BIN)/python tools/book/other_processors.py $(if $(ONLY),--only $(ONLY))
+
+kills: $(SETUP)  ## kill training at fifty random moments and see that nothing is lost
+	KILLS=50 $(BIN)/pytest -q tests/small/test_kills.py
 
 lowest: $(LOWEST_SETUP)  ## test the library with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -q -n 2 -W default tests --ignore tests/book
