@@ -38,8 +38,8 @@ class Visit:
 
 
 def open_page(browser, address: str, allowed: tuple[str, ...], viewport=DESK, theme="light") -> Visit:
-    """Load a page and let mathematics, widgets and pictures settle."""
-    tab = browser.new_context(viewport=viewport, color_scheme=theme).new_page()
+    """Load a page and let mathematics, widgets and pictures settle. A phone is touched."""
+    tab = browser.new_context(viewport=viewport, color_scheme=theme, has_touch=viewport == PHONE).new_page()
     visit = Visit(tab)
     tab.on("request", lambda r: None if r.url.startswith(allowed) else visit.requests.append(r.url))
     tab.on("console", lambda m: visit.complaints.append(m.text) if m.type == "error" else None)

@@ -42,8 +42,8 @@ OUTPUT = ROOT / "book/_static/world/clips.js"
 KEPT = ROOT / "build/world.jsonl"
 QUALITY = 80  # of the WebP pictures
 PARTS = ("temporal attention", "temporal convolution", "text in time", "order of frames")
-CLOSER = ("7 red", "2 red")
-THINGS = ("7 red", "7 yellow", "0 red", "0 yellow", "0 blue", "2 red", "2 yellow")
+CLOSER = ("7 red", "2 red", "4 red")  # the page begins with 7; guidance is what 4 needs most, and the page says so
+THINGS = (*(f"{digit} red" for digit in range(10)), *(f"7 {colour}" for colour in data.COLOURS if colour != "red"))
 
 
 @contextlib.contextmanager
@@ -151,7 +151,7 @@ def jobs(options: argparse.Namespace, usual: float = 3.0) -> list[tuple[list[dat
 def write(path: Path, clips: dict[str, Any], options: argparse.Namespace, card: Any) -> None:
     """The script: what can be chosen, how the clips were made, and the clips."""
     digits, colours = zip(*(thing.split() for thing in [*options.closer, *options.things]), strict=True)
-    choices = {"digits": list(dict.fromkeys(digits)), "colours": list(dict.fromkeys(colours))}
+    choices = {"digits": sorted(set(digits)), "colours": [colour for colour in data.COLOURS if colour in colours]}
     names = ("directions", "speeds", "fps", "guidance", "parts")
     head = {
         "choices": choices | {name: getattr(options, name) for name in names},
