@@ -45,6 +45,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 results = {}
+gc.freeze()  # What is there for all files need not be looked through after each of them.
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     gc.collect()
     set_off.clear()

@@ -11,7 +11,8 @@ from vdmlib.small import judge
 from vdmlib.small.weights import WEIGHTS
 
 # Forty clips, since a Fréchet distance needs more of them than it has dimensions.
-QUICK = ["--clips", "40", "--validation-clips", "40", "--guidance", "1", "--eta", "0", "--steps", "1"]
+QUICK = ["--clips", "40", "--validation-clips", "40", "--reference-clips", "40"]
+QUICK += ["--guidance", "1", "--eta", "0", "--steps", "1"]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Evaluation:
         self.model, self.autoencoder = small.load_video_model(name, folder), small.load_autoencoder()
         self.classifier, self.generator = small.load_classifier(), torch.Generator().manual_seed(options.seed)
         # Of other prompts and handwriting than those that are judged: what the Fréchet distance compares with.
-        self.reference = self.real(draw_prompts("all", 400, options.seed + 1))
+        self.reference = self.real(draw_prompts("all", options.reference_clips, options.seed + 1))
         self.validation = draw_prompts("seen", options.validation_clips, options.seed + 2)
         self.validation_real = self.real(self.validation)
         self.prompts = {title: draw_prompts(kind, options.clips, options.seed + 3) for title, kind in COLUMNS.items()}
@@ -160,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default=str(WEIGHTS), help="folder of weights and cards")
     parser.add_argument("--clips", type=int, default=160, help="clips for each row of the table")
     parser.add_argument("--validation-clips", type=int, default=80, help="clips for each setting that is tried")
+    parser.add_argument("--reference-clips", type=int, default=400, help="real ones, for the Fréchet distance")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0], help="scales to try")
     parser.add_argument("--eta", type=float, nargs="+", default=[1.0, 0.0], help="to try, at the best guidance scale")
     parser.add_argument("--steps", type=int, default=25, help="DDIM steps")
