@@ -43,6 +43,7 @@ lint: $(SETUP)  ## check the style of code and notebooks, and the types of the l
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	$(BIN)/pytest -q --noconftest tests/model/test_house.py
 
 unit: $(SETUP)  ## test the library against golden numbers, and the rules for notebooks
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
