@@ -1,5 +1,7 @@
 """Checkpoint files like the released ones, of random numbers, for where nobody downloads gigabytes (chapter 11).
 
+Example::
+
     path = tiny_checkpoint("somewhere", "t2v")                # a few megabytes, in a moment
     pipe = vdmlib.VideoCrafterPipeline.from_checkpoint(path, "t2v")
 

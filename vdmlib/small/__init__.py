@@ -1,7 +1,9 @@
 """The book's own small text- and image-conditioned video model (chapters 9 and 10).
 
-model = vdmlib.small.load_pretrained("t2v")
-video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
+Example::
+
+    model = vdmlib.small.load_pretrained("t2v")
+    video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
 """
 
 from . import data, judge, model, settings, stages, training, weights
