@@ -1,15 +1,29 @@
 """Pipelines of tiny models, untrained, that go through the code of the full-size ones."""
 
+import copy
+from functools import cache
+
 import torch
 from golden_numbers import ROUNDING
 
-from vdmlib import VideoCrafterPipeline
+from vdmlib import Release, VideoCrafterPipeline
+from vdmlib.released.releases import Networks, build_networks
 
 PICTURE = torch.linspace(-1, 1, 3 * 40 * 50).reshape(3, 40, 50)
 KINDS = ["t2v", "i2v"]
 
 
 ONE_ROUNDING = 2 * ROUNDING  # Of pixels, which are at most 1.
+
+
+@cache
+def _networks(kind: str) -> Networks:
+    return build_networks(Release.tiny(kind))
+
+
+def tiny_networks(kind: str = "t2v") -> Networks:
+    """New ones, to be changed: copied, which is faster than to build them again."""
+    return copy.deepcopy(_networks(kind))
 
 
 def difference(video: torch.Tensor, other: torch.Tensor) -> float:
