@@ -106,10 +106,18 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> Non
         raise TypeError(f"{name} is {value.dtype}, but the weights are {dtype}: convert one with .to(dtype).")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str | None] | Iterable[int]) -> None:
+def check_choice(name: str, value: Any, choices: Iterable[str | int | None]) -> None:
     """One of a few words or numbers."""
     if value not in (known := list(choices)):
         raise ValueError(f"{name} is {shown(value)}, but must be one of {', '.join(map(str, known))}.")
+
+
+def check_dtype(dtype: Any, choices: Mapping[str, torch.dtype]) -> torch.dtype:
+    """One of a few dtypes, or the name of one."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in choices:
+        check_choice("dtype", dtype, choices)
+    return choices[name]
 
 
 def check_bool(name: str, value: Any) -> None:
@@ -292,14 +300,40 @@ def check_counts(name: str, values: Any) -> None:
         raise TypeError(f"{name} is {values.dtype}, but must be whole or floating point numbers.")
 
 
+def check_rate(fps: Any) -> int | float:
+    """Frames per second that a model is told."""
+    return check_number("fps", fps, 0.1, 1000)
+
+
 def check_fps(fps: Any, videos: int) -> None:
-    """Frames per second: one number above 0, or a tensor with one for all or for each video."""
-    if not isinstance(fps, Tensor) and not (_is_number(fps) and fps > 0):
-        raise ValueError(f"fps is {shown(fps)}, but must be a number above 0, or a tensor with one for each video.")
-    if isinstance(fps, Tensor):
-        check_counts("fps", fps)
-    if isinstance(fps, Tensor) and fps.shape not in ((), (videos,)):
-        raise ValueError(f"fps has shape {tuple(fps.shape)}, but needs one number, or one for each video, ({videos},).")
+    """Frames per second: one number, or a tensor with one for all or for each video, whose numbers are not read."""
+    if not isinstance(fps, Tensor):
+        check_rate(fps)
+        return
+    check_counts("fps", fps)
+    if fps.shape not in ((), (videos,)):
+        raise unfitting_rates(fps.shape, videos)
+
+
+def check_rates(fps: Any, videos: int) -> list[float]:
+    """Frames per second for each video, from one number or from one for each."""
+    given = fps.tolist() if hasattr(fps, "tolist") else fps
+    rates = list(given) if isinstance(given, list | tuple) else [given] * videos
+    for rate in rates:
+        check_rate(rate)
+    if len(rates) != videos:
+        raise unfitting_rates((len(rates),), videos)
+    return [float(rate) for rate in rates]
+
+
+def unfitting_rates(shape: Sequence[int], videos: int) -> ValueError:
+    """The error for too few or too many of them."""
+    return ValueError(f"fps has shape {tuple(shape)}, but needs one number, or one for each video, ({videos},).")
+
+
+def missing_rate() -> ValueError:
+    """The error of a network that embeds the frame rate and is not told it."""
+    return ValueError("This network embeds the frame rate, but fps is None: pass frames per second, (b,).")
 
 
 def check_context(tokens: Any, channels: int | None, dtype: torch.dtype, videos: int | None = None) -> None:
@@ -328,6 +362,15 @@ def check_image_tokens(context: Tensor, text_tokens: int) -> None:
             f"context has {given} tokens, but {text_tokens} text tokens and image tokens after them are needed: "
             f"concatenate both, (batch, {text_tokens} + image tokens, channels)."
         )
+
+
+def check_inflatable(layer: Any, frames: Any) -> None:
+    """A convolution over pictures, and an odd number of frames for its kernel."""
+    if type(layer) is not torch.nn.Conv2d:
+        raise TypeError(f"The layer is a {type(layer).__name__}, but only a Conv2d can be inflated: pass one.")
+    check_number("frames", frames, whole=True)
+    if frames % 2 == 0 or frames < 1:
+        raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
 
 
 # Configurations of the 3D U-Net
@@ -584,8 +627,7 @@ def check_sampling(
         )
     if fps is not None:
         check_fps(fps, len(noise))
-        if isinstance(fps, Tensor) and not ((fps > 0) & fps.isfinite()).all():
-            raise ValueError(f"fps is {shown(fps.tolist())}, but must be above 0 for each video.")
+        check_rates(fps, len(noise))
     if concat is not None and (concat.ndim != 5 or _without_channels(concat) != _without_channels(noise)):
         raise ValueError(
             f"concat has shape {tuple(concat.shape)}, but the noise {tuple(noise.shape)}: only channels may differ."
@@ -640,22 +682,27 @@ def check_prompts(prompts: Any, negative_prompt: Any) -> None:
         raise TypeError(f"negative_prompt is {shown(negative_prompt)}: pass one string for all videos.")
 
 
-def check_first_frames(pictures: int | None, prompts: int, wanted: bool) -> None:
+def check_first_frames(pictures: int | None, prompts: int, wanted: bool, name: str = "image") -> None:
     """Pictures where a model starts from one, as many as there are prompts, or one for all of them."""
     if pictures is not None and not wanted:
         raise ValueError(
             "An image was given, but this model makes videos from text alone: leave it out, or use one of kind i2v."
         )
     if pictures is None and wanted:
-        raise ValueError("This model starts from a picture, but image is None: pass a file, a picture or a tensor.")
+        raise missing_picture(name, "a picture")
     if pictures is not None and pictures not in (1, prompts):
         raise ValueError(f"{pictures} images were given for {prompts} prompts: pass one, or one for each prompt.")
+
+
+def missing_picture(name: str, form: str) -> ValueError:
+    """The error of a model that starts from a picture and is given none."""
+    return ValueError(f"This model starts from a picture, but {name} is None: pass {form}, or one for each video.")
 
 
 def check_given_latents(first_frame: Any, channels: int, captions: int | None, wanted: bool) -> None:
     """Latents of the frames to go on from, where a model takes them: one for all captions, or one for each."""
     if first_frame is None and wanted:
-        raise ValueError("This model continues a given frame, but first_frame is missing: pass its latents.")
+        raise missing_picture("first_frame", "its latents")
     if first_frame is None:
         return
     check_tensor("first_frame", first_frame)
@@ -732,17 +779,6 @@ def check_captions(captions: Any) -> None:
         raise TypeError(f"captions is {captions!r:.60}: pass a list with one string for each video.")
     if not captions:
         raise ValueError("captions is empty: pass a list with one string for each video.")
-
-
-def check_rates(fps: Any, videos: int) -> list[float]:
-    """Frames per second for each video, from one number or from one for each."""
-    given = fps.tolist() if hasattr(fps, "tolist") else fps
-    rates = list(given) if isinstance(given, list | tuple) else [given] * videos
-    for rate in rates:
-        check_number("fps", rate, 0.1, 1000)
-    if len(rates) != videos:
-        raise ValueError(f"fps has {len(rates)} numbers for {videos} videos: pass one, or one for each video.")
-    return [float(rate) for rate in rates]
 
 
 def check_small_pictures(name: str, pictures: Any, size: int) -> None:

@@ -6,6 +6,8 @@ import torch
 from einops import einsum, rearrange, repeat
 from torch import nn
 
+from .checks import check_dtype
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -28,9 +30,7 @@ def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch
     """A dtype that the device computes in; by default float16 on a GPU and float32 on a CPU."""
     if dtype is None:
         return torch.float16 if device.type == "cuda" else torch.float32
-    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen is None or chosen not in DTYPES.values():
-        raise ValueError(f"dtype is {dtype!r}: use {', '.join(DTYPES)}.")
+    chosen = check_dtype(dtype, DTYPES)
     if chosen == torch.bfloat16 and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         raise ValueError(f"dtype is bfloat16, but {torch.cuda.get_device_name(device)} has none: use float16.")
     return chosen

@@ -11,7 +11,7 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from .checks import check_counts, check_number
+from .checks import check_counts, check_number, missing_rate
 
 
 def sinusoidal_embedding(
@@ -79,6 +79,6 @@ class TimestepFPSEmbedding(nn.Module):
         embedding = self.timestep_mlp(sinusoidal_embedding(steps, self.channels).to(dtype))
         if self.fps_mlp is not None:
             if fps is None:
-                raise ValueError("This network embeds the frame rate, but fps is None: pass frames per second, (b,).")
+                raise missing_rate()
             embedding = embedding + self.fps_mlp(sinusoidal_embedding(fps, self.channels).to(dtype))[:, None]
         return repeat(embedding, "b 1 e -> b f e", f=timesteps.shape[1]) if shared else embedding

@@ -33,7 +33,7 @@ class BlockRow:
         return self.name.rstrip(" 0123456789")
 
 
-def trace(blocks: Mapping[str, nn.Module], run: Callable[[], object]) -> list[BlockRow]:
+def block_rows(blocks: Mapping[str, nn.Module], run: Callable[[], object]) -> list[BlockRow]:
     """One row for each of the named blocks, in the order in which they return while ``run()`` runs."""
     check_instance("blocks", blocks, Mapping, "net.named_blocks()")
     check_callable("run", run, "lambda: net(x, timesteps)")
@@ -73,7 +73,7 @@ def shape_table(net: UNet2D, height: int, width: int, batch: int = 1) -> list[Bl
     _check_sizes(height=height, width=width, batch=batch)
     like = net.out.weight
     x, noise_level = like.new_zeros(batch, net.in_channels, height, width), like.new_zeros(batch)
-    return trace(net.named_blocks(), lambda: net(x, noise_level))
+    return block_rows(net.named_blocks(), lambda: net(x, noise_level))
 
 
 def dimension_table(
@@ -91,7 +91,7 @@ def dimension_table(
         context = None
         if config.context_channels is not None:  # One token more than the text's stands for the image.
             context = torch.empty(batch, config.text_tokens + 1, config.context_channels)
-    rows = trace(net.named_blocks(), lambda: net(x, timesteps, context=context))
+    rows = block_rows(net.named_blocks(), lambda: net(x, timesteps, context=context))
 
     def as_video(shape: tuple[int, ...]) -> tuple[int, ...]:  # Convolutions over space see all frames as one batch.
         return shape if len(shape) == 5 else (batch, frames, *shape[1:])

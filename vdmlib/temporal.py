@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_instance, check_number
+from .checks import check_inflatable, check_instance
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -44,11 +44,7 @@ def inflate_conv2d(convolution: nn.Conv2d, frames: int = 3) -> nn.Conv3d:
     on videos, and learns to look at neighbouring frames from there (Girdhar et al. 2018). Carreira & Zisserman (2017)
     repeat the kernel over time and divide it by its length, which gives the same on still videos only.
     """
-    if type(convolution) is not nn.Conv2d:
-        raise TypeError(f"The layer is a {type(convolution).__name__}, but only a Conv2d can be inflated.")
-    check_number("frames", frames, whole=True)
-    if frames % 2 == 0 or frames < 1:
-        raise ValueError(f"The kernel spans {frames} frames, but only an odd number has a middle one: use 3 or 5.")
+    check_inflatable(convolution, frames)
 
     def with_time(over_time: int, over_space: Sequence[int]) -> tuple[int, int, int]:
         height, width = over_space

@@ -99,7 +99,7 @@ def folder_of(options: argparse.Namespace, config: settings.TrainingConfig) -> s
     return options.folder or f"runs/{config.stage}"
 
 
-def check(options: argparse.Namespace) -> settings.TrainingConfig:
+def checked_config(options: argparse.Namespace) -> settings.TrainingConfig:
     """The configuration; whatever is wrong with the command is found before any work."""
     config = read_config(options.config, options.set)
     if options.init_from is not None:
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None):
     """Entry point; ``--help`` tells the options."""
     options, processes = parser().parse_args(arguments), Processes()
     try:
-        config = check(options)
+        config = checked_config(options)
         folder = folder_of(options, config)
         command, stop_after = command_of(options), options.stop_after
         result = training.train(config, folder, options.device, stop_after=stop_after, command=command)

@@ -166,12 +166,12 @@ def test_every_part_lights_something_and_not_everything():
         return buffer.getvalue()
 
     nothing, everything = drawn(()), drawn(None)
-    for part in viz.PARTS:
+    for part in viz.HIGHLIGHTS:
         assert drawn(part) not in (nothing, everything), part
 
 
 def test_unknown_part_is_named():
-    with pytest.raises(ValueError, match=r"Unknown part \['brain'\]: choose from .*temporal"):
+    with pytest.raises(ValueError, match=r"Unknown highlight \['brain'\]: choose from .*temporal"):
         viz.unet_map(TINY, ("temporal", "brain"))
 
 

@@ -130,9 +130,9 @@ BAD = {
     "prepared_context_missing": (lambda _: network().prepare_context(None), ValueError, "context is missing"),
     "fps_too_many": (forward(fps=torch.ones(3)), ValueError, "fps has shape (3,)", "(2,)"),
     "fps_with_axis_too_many": (forward(fps=torch.ones(2, 1)), ValueError, "fps has shape (2, 1)", "(2,)"),
-    "fps_in_words": (forward(fps="8"), ValueError, "fps is '8'", "number above 0"),
-    "fps_of_zero": (forward(fps=0), ValueError, "fps is 0", "number above 0"),
-    "fps_not_a_number": (forward(fps=float("nan")), ValueError, "fps is nan", "number above 0"),
+    "fps_in_words": (forward(fps="8"), ValueError, "fps is '8'", "from 0.1 to 1000"),
+    "fps_of_zero": (forward(fps=0), ValueError, "fps is 0", "from 0.1 to 1000"),
+    "fps_not_a_number": (forward(fps=float("nan")), ValueError, "fps is nan", "from 0.1 to 1000"),
     "table_of_odd_size": (
         lambda vdmlib: vdmlib.dimension_table(network().config, 3, 7, 8), ValueError, "7 × 8", "multiples of 2",
     ),
@@ -319,7 +319,7 @@ BAD = {
     ),
     "half_a_step_in_a_tensor": (sample(steps=torch.tensor(0.5)), ValueError, "tensor(0.5000)", "whole numbers"),
     "fps_of_which_one_is_below_zero": (
-        sample(fps=torch.tensor([8.0, -1.0]), **GUIDED), ValueError, "fps is [8.0, -1.0]", "above 0",
+        sample(fps=torch.tensor([8.0, -1.0]), **GUIDED), ValueError, "fps is -1.0", "from 0.1 to 1000",
     ),
     "noise_like_whole_numbers": (
         lambda vdmlib: vdmlib.sampling.draw_noise((2, 3), like=torch.zeros(1).long()), TypeError,
@@ -370,6 +370,12 @@ BAD = {
         ValueError, "(4, 2, 3, 4, 8, 4)", "(5, 2, 3, 4, 8, 4)",
     ),
     # Other parts
+    "rows_of_no_blocks": (
+        lambda vdmlib: vdmlib.shapes.block_rows([], print), TypeError, "blocks is []", "named_blocks()",
+    ),
+    "rows_of_no_run": (
+        lambda vdmlib: vdmlib.shapes.block_rows({}, None), TypeError, "run is None", "lambda: net(x, timesteps)",
+    ),
     "pictures_in_a_list": (
         lambda vdmlib: vdmlib.unet2d.UNet2D()([[0.0]], torch.ones(1)), TypeError,
         "x is of type list",
@@ -413,7 +419,7 @@ BAD = {
         ValueError, "has 77 tokens", "image tokens after them",
     ),
     "weights_no_dictionary": (load([torch.zeros(1)]), ValueError, "list", "dictionary"),
-    "weights_in_words": (load({}, dtype="float16"), ValueError, "dtype is float16", "torch.float16"),
+    "weights_in_words": (load({}, dtype="half"), ValueError, "dtype is 'half'", "float16"),
 }  # fmt: skip
 
 

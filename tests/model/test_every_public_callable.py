@@ -58,7 +58,7 @@ EXCEPTIONS = {
     "sample.sample_checkpoint": COMMAND,
     "sample.parser": COMMAND,
     "sample.main": COMMAND,
-    "train.check": COMMAND,
+    "train.checked_config": COMMAND,
     "train.command_of": COMMAND,
     "train.folder_of": COMMAND,
     "train.parser": COMMAND,
@@ -171,7 +171,7 @@ EXCEPTIONS |= dict.fromkeys(
         "small.training.Run.record",
         "small.training.Run.checkpoint",
         "small.weights.write_whole",
-        "small.weights.has_part",
+        "small.weights.has_piece",
         "small.weights.sha256",
         "small.weights.read_weights",
         "small.weights.copy_weights",
@@ -392,7 +392,7 @@ ROWS = {
         lambda: files.find_checkpoint(Path(__file__).parent), FileNotFoundError, "holds 0 checkpoints", "exactly one",
     ),
     "released.memory.MemoryOptions": (
-        lambda: vdmlib.MemoryOptions(offload="disk"), ValueError, "offload is 'disk'", "'networks'",
+        lambda: vdmlib.MemoryOptions(offload="disk"), ValueError, "offload is 'disk'", "None, networks, blocks",
     ),
     "released.memory.memory_explained": (lambda: explained("waiting"), ValueError, "phase is 'waiting'", "decoding"),
     "released.names.released_name": (lambda: names.released_name(5), TypeError, "name is 5"),
@@ -416,7 +416,7 @@ ROWS = {
     ),
     "sampling.noise_streams": (lambda: vdmlib.sampling.noise_streams(-1, 2), ValueError, "seed is -1", "from 0"),
     "sampling.draw_noise": (lambda: vdmlib.sampling.draw_noise((0, 3)), ValueError, "shape is (0, 3)", "from 1"),
-    "shapes.trace": (lambda: vdmlib.shapes.trace([], print), TypeError, "blocks is []", "named_blocks()"),
+    "shapes.block_rows": (lambda: vdmlib.shapes.block_rows([], print), TypeError, "blocks is []", "named_blocks()"),
     "shapes.count_parameters": (lambda: vdmlib.shapes.count_parameters(5), TypeError, "module is 5", "UNet3D"),
     "shapes.shape_table": (
         lambda: vdmlib.shapes.shape_table(vdmlib.unet2d.UNet2D(), 15, 16), ValueError, "15 × 16", "multiples of 8",
@@ -525,6 +525,45 @@ ROWS = {
 }  # fmt: skip
 
 
+NETWORK = dict(x=torch.zeros(1, 2, 4, 8, 8), timesteps=torch.zeros(1), context=torch.zeros(1, 77, 24))
+# Whoever is asked, one mistake has one sentence.
+SAME = {
+    "fps of zero": (
+        lambda: vdmlib.UNet3D(tiny_config())(**NETWORK, fps=0),
+        lambda: vdmlib.sample_ddim(print, vdmlib.NoiseSchedule.linear(), NETWORK["x"], fps=0, steps=5),
+        lambda: pipeline().generate(["a red 7"], fps=0),
+        lambda: released_pipeline()("a cat", fps=0),
+        lambda: data.Prompt(7, "red", fps=0),
+    ),
+    "fps of one video below zero": (
+        lambda: vdmlib.sample_ddim(print, vdmlib.NoiseSchedule.linear(), CLIPS, fps=torch.tensor([8, -1]), steps=5),
+        lambda: pipeline().generate(["a red 7"] * 2, fps=[8, -1]),
+    ),
+    "fps of too many videos": (
+        lambda: vdmlib.UNet3D(tiny_config())(**NETWORK, fps=torch.ones(3)),
+        lambda: vdmlib.sample_ddim(print, vdmlib.NoiseSchedule.linear(), NETWORK["x"], fps=torch.ones(3), steps=5),
+        lambda: pipeline().generate(["a red 7"], fps=[8, 8, 8]),
+    ),
+    "an unknown kind": (
+        lambda: vdmlib.Release("v2v", tiny_config()),
+        lambda: vdmlib.checkpoints.load_release("nowhere.ckpt", "v2v"),
+        lambda: vdmlib.VideoCrafterPipeline.from_checkpoint("nowhere.ckpt", "v2v"),
+        lambda: synthetic.tiny_checkpoint("nowhere", "v2v"),
+    ),
+    "an unknown dtype": (
+        lambda: vdmlib.devices.choose_dtype("half", torch.device("cpu")),
+        lambda: vdmlib.VideoCrafterPipeline.from_checkpoint("nowhere.ckpt", dtype="half", device="cpu"),
+        lambda: vdmlib.estimate_memory(vdmlib.Release.tiny(), dtype="half"),
+        lambda: timeline.timeline(vdmlib.Release.tiny(), dtype="half"),
+    ),
+    "a dtype for no weights": (
+        lambda: vdmlib.checkpoints.unet_from_videocrafter({}, tiny_config(), torch.int8),
+        lambda: vdmlib.checkpoints.load_unet("nowhere.ckpt", tiny_config(), torch.int8),
+        lambda: vdmlib.checkpoints.load_release("nowhere.ckpt", "t2v", dtype=torch.int8),
+    ),
+}
+
+
 def public_callables() -> list[str]:
     """By module and name: what a module defines, and of a class with a row the methods that take something."""
     found = []
@@ -583,3 +622,14 @@ def test_a_mistake_is_answered_by_one_sentence(name, tmp_path, monkeypatch):
     assert all(fragment in message for fragment in named), message
     assert message.endswith(".") and "\n" not in message and len(message) < 300, message
     assert not list(tmp_path.iterdir()) and not plt.get_fignums()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("mistake", SAME)
+def test_one_mistake_has_one_sentence_whoever_is_asked(mistake):
+    said = set()
+    for call in SAME[mistake]:
+        with pytest.raises(ValueError) as error:
+            call()
+        said.add(str(error.value))
+    assert len(said) == 1, said

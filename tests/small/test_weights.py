@@ -18,7 +18,7 @@ from tiny_training import run, tiny, weights
 from vdmlib import small
 from vdmlib.autoencoder import psnr
 from vdmlib.small import data, judge, training
-from vdmlib.small.weights import WEIGHTS, has_part, read_weights, start_from
+from vdmlib.small.weights import WEIGHTS, has_piece, read_weights, start_from
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_of_a_partly_trained_model_only_the_trained_parts_are_saved(tmp_path):
     result = run(config)
     path = tmp_path / "i2v.safetensors"
     small.save_weights(path, result.model, training.card_of(config, result), parts)
-    assert set(load_file(path)) == {name for name in weights(result) if has_part(name, parts)}
+    assert set(load_file(path)) == {name for name in weights(result) if has_piece(name, parts)}
     loaded = small.load_video_model("i2v", tmp_path).state_dict()
     for name, value in weights(result).items():
         torch.testing.assert_close(loaded[name], value, atol=1e-3, rtol=1e-3)

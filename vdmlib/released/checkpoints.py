@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_instance
+from ..checks import check_choice, check_dtype, check_instance
 from ..configuration import UNet3DConfig
-from ..devices import choose_device
+from ..devices import DTYPES, choose_device
 from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
 from ..unet3d import UNet3D
 from .files import CheckpointError, CheckpointFile, find_checkpoint, opened, read_checkpoint
@@ -55,7 +55,7 @@ _LONGEST_NAME = 500  # No tensor of a network has a longer one.
 def unet_from_videocrafter(
     state_dict: Mapping[str, Any],
     config: UNet3DConfig,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
 ) -> UNet3D:
     """Build the network from weights under their released names; strict, in evaluation mode.
@@ -71,7 +71,7 @@ def unet_from_videocrafter(
         CheckpointError: names what is missing, foreign and misshapen.
     """
     check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
-    _check_target(dtype, device)
+    dtype = _target(dtype, device)
     if not isinstance(state_dict, Mapping):
         raise CheckpointError(
             f"The weights are a {type(state_dict).__name__}, but must be a dictionary from names to tensors."
@@ -82,7 +82,7 @@ def unet_from_videocrafter(
 def load_unet(
     path: str | Path,
     config: UNet3DConfig,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
 ) -> UNet3D:
     """:func:`unet_from_videocrafter` from a ``.ckpt``, ``.pt`` or ``.safetensors`` file, which is never executed.
@@ -95,7 +95,7 @@ def load_unet(
         FileNotFoundError, CheckpointError: in one sentence.
     """
     check_instance("config", config, UNet3DConfig, "UNet3DConfig.videocrafter2()")
-    _check_target(dtype, device)
+    dtype = _target(dtype, device)
     with opened(path) as file:
         return _unet_from(file, config, dtype, device)
 
@@ -135,7 +135,7 @@ def load_release(
     path: str | Path,
     kind: Kind,
     release: Release | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
     verify: bool = True,
 ) -> tuple[Networks, Release]:
@@ -154,7 +154,7 @@ def load_release(
     check_choice("kind", kind, RELEASES)
     if release is not None:
         check_instance("release", release, Release, "Release.videocrafter2()")
-    _check_target(dtype, device)
+    dtype = _target(dtype, device)
     with opened(path, verify) as file:
         weights = _unwrapped(file)
         prefix = _prefix(weights, UNET + _FIRST)
@@ -239,10 +239,9 @@ def _prefix(names: Iterable[str], first: str) -> str:
 # Checks
 
 
-def _check_target(dtype: torch.dtype | None, device: torch.device | str) -> None:
+def _target(dtype: torch.dtype | str | None, device: torch.device | str) -> torch.dtype | None:
     choose_device(device)
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(f"dtype is {dtype}, but weights need a floating point type, such as torch.float16.")
+    return None if dtype is None else check_dtype(dtype, DTYPES | {"float64": torch.float64})
 
 
 def _source(file: CheckpointFile) -> str:

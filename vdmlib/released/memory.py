@@ -39,8 +39,7 @@ class MemoryOptions:
         check_bool("guidance_in_one_batch", self.guidance_in_one_batch)
         check_bool("sliced_attention", self.sliced_attention)
         check_number("decode_frames", self.decode_frames, 1, whole=True)
-        if self.offload not in (None, "networks", "blocks"):
-            raise ValueError(f"offload is {self.offload!r}: use None, 'networks' or 'blocks'.")
+        check_choice("offload", self.offload, (None, "networks", "blocks"))
 
     def next_saving(self, phase: Phase, offload: bool = True) -> "MemoryOptions | None":
         """The same options with one more that saves memory in this phase, the cheapest first; ``None`` after all.

@@ -1,5 +1,7 @@
 """The released models end to end on one device: a prompt, and for I2V a picture, in; frames out (chapter 11).
 
+Example::
+
     pipe = vdmlib.VideoCrafterPipeline.from_checkpoint("VideoCrafter/VideoCrafter2", kind="t2v")
     frames = pipe("a sailing boat at sunset", seed=1)          # (1, 16, 3, 320, 512) in −1 ... 1
     vdmlib.save_video(frames, "boat.mp4")
@@ -21,7 +23,15 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..checks import check_first_frames, check_instance, check_number, check_prompts, check_side
+from ..checks import (
+    check_choice,
+    check_first_frames,
+    check_instance,
+    check_number,
+    check_prompts,
+    check_rate,
+    check_side,
+)
 from ..devices import channels_last_weights, choose_device, choose_dtype, compile_network, dtype_name
 from ..media import read_pictures
 from ..sampling import SamplingStep, ddim_steps, draw_noise, noise_streams, sample_ddim
@@ -56,7 +66,7 @@ class SamplingSettings:
             object.__setattr__(self, "steps", tuple(self.steps))  # Levels are read more than once.
         check_number("guidance_scale", self.guidance_scale, 0, 1000)
         check_number("eta", self.eta, 0, 1)
-        check_number("fps", self.fps, 0.1, 1000)
+        check_rate(self.fps)
         check_number("frames", self.frames, 1, 1024, whole=True)
         check_side("height", self.height)
         check_side("width", self.width)
@@ -126,8 +136,7 @@ class VideoCrafterPipeline:
             FileNotFoundError, CheckpointError, ValueError: one sentence on what is wrong; nothing is half loaded.
             ImportError: names the package that is missing.
         """
-        if kind not in RELEASES:
-            raise ValueError(f"kind is {kind!r}: use 't2v' (text to video) or 'i2v' (image to video).")
+        check_choice("kind", kind, RELEASES)
         if release is not None and release.kind != kind:
             raise ValueError(f"kind is {kind!r}, but the release given is of kind {release.kind!r}: pass the same.")
         device = choose_device(device)
@@ -144,16 +153,19 @@ class VideoCrafterPipeline:
         Whether later ones gain depends on the machine: ``tools/measure/gpu_check.py`` measures it, and
         ``tools/measure/benchmark.py --compile`` did on two CPU cores, where nothing was gained.
         """
-        if self.memory.offload is not None:
-            raise ValueError(
-                f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
-            )
+        self._check_weights_stay()
         unet = self.networks.unet
         compile_network(unet, **options)
         # A compiler should meet one kind of call, not a first one that fills caches and all others.
         unet.prepare_context = partial(unet.prepare_context, fill=True)
         self._compiled = True
         return self
+
+    def _check_weights_stay(self) -> None:
+        if self.memory.offload is not None:
+            raise ValueError(
+                f"offload is {self.memory.offload!r}, but compiled weights cannot move: use one or the other."
+            )
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913, the documented entry point
@@ -199,8 +211,8 @@ class VideoCrafterPipeline:
         settings = SamplingSettings.of(self.release, height=height, width=width, **given)
         pictures = None if image is None else read_pictures(image)
         check_first_frames(None if pictures is None else len(pictures), len(prompts), self.release.kind == "i2v")
-        if self._compiled and self.memory.offload is not None:
-            raise ValueError(f"offload is {self.memory.offload!r}, but the U-Net is compiled: load it again without.")
+        if self._compiled:
+            self._check_weights_stay()
 
         size = f"{len(prompts)} × {settings.frames} frames of {settings.height} × {settings.width}"
         with self._phase("loading"):

@@ -36,6 +36,7 @@ from ..checks import (
     check_instances,
     check_iterable,
     check_number,
+    check_rate,
     shown,
 )
 from ..media import require
@@ -81,7 +82,7 @@ class Prompt:
         if self.direction is not None:
             check_choice("direction", self.direction, DIRECTIONS)
             check_choice("speed", self.speed, SPEEDS)
-        object.__setattr__(self, "fps", check_number("fps", self.fps, 0.1, 1000))
+        object.__setattr__(self, "fps", check_rate(self.fps))
 
     @property
     def caption(self) -> str:

@@ -1,8 +1,4 @@
-"""The book's small video model: its networks, and how it samples (chapters 1 and 9).
-
-model = vdmlib.small.load_pretrained("t2v")
-video = model.generate(["a red 7 moving left quickly"], fps=16)      # (1, 8, 3, 64, 64), in [−1, 1]
-"""
+"""The book's small video model: its networks, and how it samples (chapters 1 and 9)."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -308,7 +304,8 @@ class Pipeline:
         if first_frame is not None:
             check_small_pictures("first_frame", first_frame, data.SIZE)
             pictures = first_frame if first_frame.ndim == 4 else first_frame[None]
-        check_first_frames(None if pictures is None else len(pictures), captions, self.video_model.takes_frame)
+        given = None if pictures is None else len(pictures)
+        check_first_frames(given, captions, self.video_model.takes_frame, "first_frame")
         if pictures is None:
             return None
         latents = self.autoencoder.encode(pictures[:, None].to(next(self.video_model.parameters())))

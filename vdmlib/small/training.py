@@ -26,7 +26,7 @@ from ..devices import choose_device
 from .distributed import Processes
 from .settings import TrainingConfig
 from .stages import STAGES, Stage, generator_for
-from .weights import has_part, sha256, start_from, weights_path, write_whole
+from .weights import has_piece, sha256, start_from, weights_path, write_whole
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
@@ -234,7 +234,7 @@ class Run:
 
     def _trained_parameters(self) -> list[nn.Parameter]:
         for name, parameter in self.stage.trained.named_parameters():
-            parameter.requires_grad_(has_part(name, self.config.trained_parts))
+            parameter.requires_grad_(has_piece(name, self.config.trained_parts))
         trained = [parameter for parameter in self.stage.trained.parameters() if parameter.requires_grad]
         if not trained:
             raise ValueError(

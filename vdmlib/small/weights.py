@@ -50,20 +50,20 @@ def write_whole(files: Mapping[Path, bytes]):
         ) from error
 
 
-def has_part(name: str, parts: Sequence[str] | None) -> bool:
-    """Whether a weight's name contains one of the parts; ``None`` stands for every name."""
-    return parts is None or any(part in name for part in parts)
+def has_piece(name: str, pieces: Sequence[str] | None) -> bool:
+    """Whether a weight's name contains one of these pieces; ``None`` stands for every name."""
+    return pieces is None or any(piece in name for piece in pieces)
 
 
-def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], parts: Sequence[str] | None = None):
+def save_weights(path: str | Path, model: nn.Module, card: Mapping[str, Any], pieces: Sequence[str] | None = None):
     """Half-precision weights as ``.safetensors`` and, beside them, a ``.json`` card with their hash.
 
-    ``parts`` saves only the weights whose names contain one of them. Either both files are new, or both are as before.
+    ``pieces`` saves only the weights whose names contain one of them. Either both files are new, or both are as before.
     """
     check_instance("model", model, nn.Module, "VideoModel(small_unet())")
     check_instance("card", card, Mapping, '{"command": "..."}')
     path, model = check_path("path", path), unwrapped(model)
-    weights = {name: value for name, value in model.state_dict().items() if has_part(name, parts)}
+    weights = {name: value for name, value in model.state_dict().items() if has_piece(name, pieces)}
     weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     # Copied, since a file holds each weight by itself, also one that two layers share.
     content = safetensors.torch.save(

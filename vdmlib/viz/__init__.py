@@ -22,16 +22,16 @@ from .pictures import heatmap, image_grid, labelled_heatmap, picture_map, source
 from .resnet_map import resnet_map
 from .style import CARD, COLOURS, DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, arrow, box, mix, shown_once, use_style
 from .transformer_map import row_map, transformer_map
-from .unet_map import PARTS, unet_map
+from .unet_map import HIGHLIGHTS, unet_map
 
 __all__ = [
     "CARD",
     "COLOURS",
     "DIVERGING",
     "FAINT",
+    "HIGHLIGHTS",
     "INK",
     "MUTED",
-    "PARTS",
     "SEQUENTIAL",
     "animate",
     "arrow",

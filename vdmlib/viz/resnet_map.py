@@ -9,7 +9,7 @@ from torch import nn
 
 from ..checks import check_instance, check_number
 from ..resnet import ResBlock
-from ..shapes import trace
+from ..shapes import block_rows
 from .style import CARD, COLOURS, INK, MUTED, arrow, box, mix, shown_once
 
 _COLUMN, _SIDE, _BYPASS = 3.55, 1.05, 6.15  # where the branch, the embedding and the residual connection run
@@ -83,7 +83,7 @@ def _shapes(block: ResBlock, frames: int, height: int, width: int) -> dict[str, 
     twin = copy.deepcopy(block).to("meta").eval()
     embedding = torch.empty(1, frames, block.embedding_projection.in_features, device="meta")
     video = torch.empty(1, frames, block.norm_in.num_channels, height, width, device="meta")
-    rows = trace(dict(twin.named_children()), lambda: twin(video, embedding))
+    rows = block_rows(dict(twin.named_children()), lambda: twin(video, embedding))
     # Layers over space see all frames as one batch; what resamples is called twice, first in the branch.
     shapes = {
         row.name: (1, frames, *row.output_shape[1:]) if len(row.output_shape) == 4 else row.output_shape

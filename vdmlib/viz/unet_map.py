@@ -14,7 +14,7 @@ from ..unet2d import UNet2D
 from ..unet3d import UNet3D, UNet3DConfig
 from .style import CARD, COLOURS, FAINT, INK, MUTED, Number, arrow, box, mix, shown_once
 
-# For each layer: its colour, its name in the legend, and the parts of the book that light it up.
+# For each layer: its colour, its name in the legend, and the words that light it up.
 _LAYERS = {
     "Conv2d": ("neutral", "convolution, ResNet block", ("convolution",)),
     "ConvBlock": ("space", "two convolutions", ("convolution",)),
@@ -27,14 +27,14 @@ _LAYERS = {
 _HALVES, _DOUBLES = ("v", "halves the picture"), ("^", "doubles the picture")
 _RESAMPLING = {"Downsample": _HALVES, "HalveResolution": _HALVES, "ResBlockDown": _HALVES}
 _RESAMPLING |= {"Upsample": _DOUBLES, "DoubleResolution": _DOUBLES, "ResBlockUp": _DOUBLES}
-# What a dot on a layer says: where on it, its legend, and the parts that light it up.
+# What a dot on a layer says: where on it, its legend, and the words that light it up.
 _DOTS = {
     "embedding": (0.5, "takes timestep", ("embeddings", "conditioning")),
     "text": (0.3, "takes text", ("text", "conditioning")),
     "image": (0.7, "takes an image", ("image", "conditioning")),
 }
 _STRUCTURE = ("encoder", "middle", "decoder", "skips", "resampling", "input", "output")
-PARTS = sorted({part for *_, parts in (*_LAYERS.values(), *_DOTS.values()) for part in parts} | {*_STRUCTURE})
+HIGHLIGHTS = sorted({word for *_, words in (*_LAYERS.values(), *_DOTS.values()) for word in words} | {*_STRUCTURE})
 
 
 def unet_map(
@@ -48,7 +48,7 @@ def unet_map(
     Args:
         net: a :class:`UNet3DConfig` (left out: VideoCrafter2's), a :class:`UNet3D`, a :class:`UNet2D` (for
             16 × 16 pictures), or the rows of a dimension table, which do not say what a layer takes in.
-        highlight: the part or parts to light up, from ``vdmlib.viz.PARTS``; the rest is shown faintly.
+        highlight: what to light up, one or more of ``vdmlib.viz.HIGHLIGHTS``; the rest is shown faintly.
             "encoder", "middle" and "decoder" mean the path: convolutions, ResNet blocks and changes of
             resolution, without the transformers. ``None`` lights everything.
         ax: matplotlib axes to draw on; a figure is made if there are none.
@@ -88,8 +88,8 @@ def unet_map(
 
 def _wanted(highlight: str | Sequence[str] | None) -> set[str] | None:
     wanted = {highlight} if isinstance(highlight, str) else None if highlight is None else set(highlight)
-    if wanted is not None and not wanted <= set(PARTS):
-        raise ValueError(f"Unknown part {sorted(wanted - set(PARTS))}: choose from {', '.join(PARTS)}.")
+    if wanted is not None and not wanted <= set(HIGHLIGHTS):
+        raise ValueError(f"Unknown highlight {sorted(wanted - set(HIGHLIGHTS))}: choose from {', '.join(HIGHLIGHTS)}.")
     return wanted
 
 
@@ -136,14 +136,14 @@ class _Painter:
         self.ax, self.wanted, self.config = ax, wanted, config
         self.seen: dict[str, tuple[str, str, bool]] = {}
 
-    def lit(self, parts: Sequence[str]) -> bool:
-        return self.wanted is None or bool(self.wanted & set(parts))
+    def lit(self, words: Sequence[str]) -> bool:
+        return self.wanted is None or bool(self.wanted & set(words))
 
-    def colour(self, name: str, parts: Sequence[str]) -> str:
-        return COLOURS[name] if self.lit(parts) else mix(COLOURS[name], 0.16)
+    def colour(self, name: str, words: Sequence[str]) -> str:
+        return COLOURS[name] if self.lit(words) else mix(COLOURS[name], 0.16)
 
-    def note(self, mark: str, name: str, label: str, parts: Sequence[str]) -> None:
-        lit = self.lit(parts) or (label in self.seen and self.seen[label][2])
+    def note(self, mark: str, name: str, label: str, words: Sequence[str]) -> None:
+        lit = self.lit(words) or (label in self.seen and self.seen[label][2])
         self.seen[label] = (mark, name, lit)
 
     def path(self, blocks, x, heights, depth, cell) -> list[Number]:
@@ -169,33 +169,33 @@ class _Painter:
         return width * len(layers) / 2
 
     def cell(self, left: Number, y: Number, width: Number, layer: str, path: str) -> None:
-        name, label, parts = _LAYERS[layer]
-        parts = parts if "attention" in parts else (*parts, path)
-        self.ax.add_patch(box(left + 0.03, y - 0.33, width - 0.06, 0.66, self.colour(name, parts), 0.09))
-        self.note("cell", name, label, parts)
+        name, label, words = _LAYERS[layer]
+        words = words if "attention" in words else (*words, path)
+        self.ax.add_patch(box(left + 0.03, y - 0.33, width - 0.06, 0.66, self.colour(name, words), 0.09))
+        self.note("cell", name, label, words)
         if self.config is None:
             return
         if layer == "ResBlock" and self.config.temporal_convolution:
             face = self.colour("time", ("temporal",))
             self.ax.add_patch(box(left + 0.03, y - 0.33, width - 0.06, 0.2, face, 0.06))
             self.note("stripe", "time", "temporal convolution", ("temporal",))
-        for name, (place, label, parts) in _DOTS.items():
+        for name, (place, label, words) in _DOTS.items():
             label += " and fps" if name == "embedding" and self.config.use_fps else ""
-            if name in _takes(self.config, layer) and self.lit(parts):
+            if name in _takes(self.config, layer) and self.lit(words):
                 at = (left + width * place, y + 0.11)
                 self.ax.scatter(*at, s=30, color=COLOURS[name], edgecolor=CARD, lw=0.9, zorder=5)
-                self.note("dot", name, label, parts)
+                self.note("dot", name, label, words)
 
     def triangle(self, x: Number, y: Number, block: BlockRow) -> None:
         way, label = next(_RESAMPLING[layer] for layer in _layers(block) if layer in _RESAMPLING)
-        parts = (block.part, "resampling")
-        self.ax.scatter(x, y, s=62, marker=way, color=self.colour("neutral", parts), edgecolor=CARD, lw=0.8, zorder=4)
-        self.note(way, "neutral", label, parts)
+        words = (block.part, "resampling")
+        self.ax.scatter(x, y, s=62, marker=way, color=self.colour("neutral", words), edgecolor=CARD, lw=0.8, zorder=4)
+        self.note(way, "neutral", label, words)
 
-    def arrow(self, start, end, name: str, parts: Sequence[str]) -> None:
-        arrow(self.ax, start, end, self.colour(name, parts))
+    def arrow(self, start, end, name: str, words: Sequence[str]) -> None:
+        arrow(self.ax, start, end, self.colour(name, words))
         if name == "skip":
-            self.note("line", name, "skip connection", parts)
+            self.note("line", name, "skip connection", words)
 
     def shape(self, y: Number, shape: Sequence[int]) -> None:
         card = {"facecolor": CARD, "edgecolor": "none", "pad": 2.5}
