@@ -1,23 +1,11 @@
 """The meta device in the place of a GPU: like one, it refuses to compute with what was left on the CPU."""
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-
-# Of what layers compute; pictures are resized on the CPU, by products of other kinds.
-PRODUCTS = ("addmm", "convolution", "_scaled_dot_product")
 
 
 class MetaForGPU(TorchDispatchMode):
-    """While it is active, what is read back from the meta device is there, and is made of ones.
-
-    Attributes:
-        devices: on which layers computed, by the name of the device.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.devices: set[str] = set()
+    """While it is active, what is read back from the meta device is there, and is made of ones."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -26,6 +14,4 @@ class MetaForGPU(TorchDispatchMode):
             return torch.ones((), dtype=args[0].dtype).item()
         if name == "_to_copy" and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
-        if name.startswith(PRODUCTS):
-            self.devices |= {given.device.type for given in args if isinstance(given, Tensor)}
         return func(*args, **kwargs)

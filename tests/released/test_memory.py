@@ -8,6 +8,7 @@ import torch
 from meta_device import MetaForGPU
 from tiny_pipelines import KINDS, ONE_ROUNDING, difference, sample, tensors, tiny_networks
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from vdmlib import MemoryOptions, Release, VideoCrafterPipeline
 from vdmlib.released import encoders, pipeline
@@ -70,16 +71,24 @@ def test_offloaded_weights_are_on_the_device_while_they_are_used_and_only_then()
     assert not any("forward" in vars(module) for module in net.modules())
 
 
+def devices_of(result: object) -> set[str]:
+    return {leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options", [MemoryOptions(), MemoryOptions(False, 1, True, "blocks")], ids=["fastest", "least"]
 )
 def test_on_another_device_everything_is_there_when_it_is_used(kind, options):
     pipe = VideoCrafterPipeline(tiny_networks(kind), Release.tiny(kind), "meta", options)
-    with MetaForGPU() as gpu:
+    layers = {layer for network in pipe.networks.named().values() for layer in network.modules()}
+    computed_on = set()
+    for layer in layers:
+        layer.register_forward_hook(lambda *given: computed_on.update(devices_of(given[2])))
+    with MetaForGPU():
         video = sample(pipe)
     assert video.shape == (1, 4, 3, 64, 128) and video.device.type == "cpu"
-    assert gpu.devices == {"meta"}
+    assert computed_on == {"meta"}
     home = "meta" if options.offload is None else "cpu"
     assert {t.device.type for network in pipe.networks.named().values() for t in tensors(network)} == {home}
 
