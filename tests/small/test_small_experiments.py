@@ -53,6 +53,7 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     monkeypatch.setattr(experiments, "RUNS", {"tiny run": experiments.Run("A test.", TINY)})
     monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
     monkeypatch.setattr(experiments, "measure", lambda run: (0.25, 1.5))
+    monkeypatch.setattr(experiments, "LEVELS", (800, 950))
     path = tmp_path / "experiments.json"
     path.write_text(json.dumps({"runs": {"another": {}}}))
     command = ["--steps", "2", "--json", str(path), "--folder", str(tmp_path)]
@@ -68,12 +69,16 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     assert seeds["0"]["end"] == run["log"][-1] and seeds["0"]["losses"] != seeds["4"]["losses"]
     right, wrong = seeds["0"]["losses"], seeds["0"]["losses with a wrong direction"]
     assert list(right) == list(wrong) == [str(level) for level in experiments.LEVELS]
-    stage = experiments.Experiment(experiments.config_of(experiments.RUNS["tiny run"], 2), experiments.RUNS["tiny run"])
-    for weight in stage.trained.parameters():
-        torch.nn.init.normal_(weight, std=0.1)
-    found = experiments.examine(stage.eval(), 2)
-    assert all(found["losses"][level] != wrong for level, wrong in found["losses with a wrong direction"].items())
     assert seeds["4"]["right"].keys() == {"digit", "direction", "speed", "colour", "everything"}
+
+
+def test_a_wrong_direction_costs_a_model_that_reads_it(monkeypatch):
+    monkeypatch.setattr(experiments, "LEVELS", (950,))
+    run = experiments.RUNS["text in time"]
+    stage = experiments.Experiment(experiments.config_of(run, 1), run).eval()
+    stage.trained = small.load_video_model("t2v")
+    found = experiments.examine(stage, 1)
+    assert found["losses with a wrong direction"]["950"] > 2 * found["losses"]["950"] > 0
 
 
 def test_steps_and_clips_are_timed():
