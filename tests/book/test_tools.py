@@ -9,12 +9,14 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import attention_cost
 import benchmark
 import colab_environment
 import execute_notebooks
 import lock
 import nbformat
 import pytest
+import torch
 import unet2d_ablations
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,6 +148,29 @@ def test_benchmark_of_sampling_and_compiling_adds_up(monkeypatch, capsys, tmp_pa
     gains = [value for name, value in numbers.items() if name.startswith("time with, over without")]
     assert len(gains) == 3 and all(0 < gain < 10 for gain in gains)
     assert flops == pytest.approx(2 * numbers["FLOP of a forward pass"], rel=0.02) and "sampling (FLOP/s)" in printed
+
+
+def test_the_cost_of_attention_is_that_of_the_rows_in_chapter_6(monkeypatch, capsys, tmp_path):
+    """Full is one row of everything; in turns are a row for each frame, and then one for each place."""
+    rows, attend = [], attention_cost.F.scaled_dot_product_attention
+
+    def recorded(q, k, v):
+        rows.append((len(q), q.shape[2]))
+        return attend(q, k, v)
+
+    monkeypatch.setattr(attention_cost.F, "scaled_dot_product_attention", recorded)
+    monkeypatch.setattr(attention_cost, "SHAPES", [(6, 4)])
+    threads, path = torch.get_num_threads(), tmp_path / "cost.json"
+    attention_cost.main(["--threads", str(threads), "--repeat", "2", "--file", str(path)])
+    assert rows == 3 * [(1, 24), (4, 6), (6, 4)] and "derived 2.4" in capsys.readouterr().out
+    [run] = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    assert (run["places"], run["frames"]) == (6, 4) and 0 < min(run["full"], run["in turns"]) < 1
+
+
+def test_the_stored_cost_of_attention_has_every_shape():
+    stored = json.loads(attention_cost.FILE.read_text(encoding="utf-8"))
+    assert [(run["places"], run["frames"]) for run in stored["runs"]] == attention_cost.SHAPES
+    assert stored["command"].startswith("python tools/measure/attention_cost.py") and stored["threads"] == 1
 
 
 def test_the_ablations_of_chapter_2_are_those_that_are_stored(monkeypatch, capsys, tmp_path):
