@@ -89,8 +89,8 @@ class UNet3DConfig:
         default_fps: what ``fps=None`` means.
         image_attention: dual cross-attention to text and image tokens in the spatial transformers (I2V).
         temporal_image_attention: the same in the temporal transformers, where they ask the context.
-        temporal_text_only: they ask the text tokens alone, as in DynamiCrafter. Without either, one attention asks text
-            and image tokens together, as in VideoCrafter.
+        temporal_text_only: they ask the text tokens alone, as in DynamiCrafter. Without either, one softmax spans text
+            and image tokens: VideoCrafter's class does so, and the book's ``i2v`` was trained so.
         image_scale, text_tokens, image_tokens_per_frame: see :class:`vdmlib.attention.ImageTokens`.
         scale_shift_norm, dropout: see :class:`vdmlib.ResBlock`.
         resample_in_res_blocks: ResNet blocks halve and double the picture, instead of single layers.

@@ -130,8 +130,9 @@ CONFIGS: dict[str, TrainingConfig] = {
     "autoencoder": TrainingConfig(stage="autoencoder", steps=560, batch=32, learning_rate=3e-3, decay=0.6, ema=0.99),
     "judge": TrainingConfig(stage="judge", steps=500, batch=64, decay=0.6, ema=0.98),
     "t2v": TrainingConfig(stage="t2v", steps=9600, batch=8, decay=0.4, shift=3.0),
-    # As VideoCrafter1's I2V: the text-to-video model with image attention beside the text's. Its transformers stay as
-    # they are, so that the two models share these weights; what is new and the convolutions are trained.
+    # Both doors, as in DynamiCrafter: image attention beside the text's, as in VideoCrafter1, and the given frame's
+    # latents beside the noise, which VideoCrafter1 has not. The text-to-video model's transformers stay as they are, so
+    # that the two models share these weights; what is new and the convolutions are trained.
     "i2v": TrainingConfig(
         stage="i2v",
         steps=4000,
