@@ -6,6 +6,7 @@ Pixels are in −1 ... 1 wherever they enter or leave this library: −1 is blac
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -83,7 +84,8 @@ def read_pictures(image: Any) -> list[Float[Tensor, "3 _ _"]]:
         image: a path; a ``PIL`` picture of any mode, turned upright as a path's is; the bytes of a picture file; an
             array (h, w, 3) of bytes, or of 16 bits, also without colours, with transparency, or of several pictures;
             a tensor (3, h, w) or (b, 3, h, w), also of one channel, in −1 ... 1 or of bytes; or a list of these.
-            Transparency is left out, as in ``picture.convert("RGB")``.
+            Transparency is left out, as in ``picture.convert("RGB")``; of an animation one picture is taken, and it
+            is said which.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: in one sentence.
@@ -140,6 +142,9 @@ def _from_pillow(source: Any, name: str, pillow: ModuleType) -> np.ndarray:
         if isinstance(source, Path):
             source = io.BytesIO(source.read_bytes())  # Pillow would keep a damaged file open.
         picture = source if isinstance(source, pillow.Image) else pillow.open(source)
+        # Of phones' photos (MPO) the others are for depth and brightness.
+        if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
+            warnings.warn(f"{name} has {frames} pictures: number {picture.tell() + 1} is taken.", stacklevel=5)
         picture = operations.exif_transpose(picture)  # A camera may say only beside the pixels how they lie.
         if picture.mode.startswith("I"):  # Whole numbers: of 16 bits, whatever their mode could hold.
             values = np.array(picture)
@@ -151,7 +156,7 @@ def _from_pillow(source: Any, name: str, pillow: ModuleType) -> np.ndarray:
         if "transparency" in picture.info:
             picture = picture.convert("RGBA")
         return np.array(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+    except (OSError, EOFError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ValueError(f"{name} is no picture that can be read: save it as PNG or JPEG. ({reason})") from None
 

@@ -102,6 +102,8 @@ def sample_checkpoint(given: dict[str, Any]) -> Float[Tensor, "1 f 3 h w"]:
     )
     if "compile" in given:
         pipe.compile()
+    if pictures is not None and (size := pictures[0].shape[1:])[0] != size[1]:
+        print(f"The picture is {size[0]} × {size[1]}: the model sees it stretched to a square.", file=sys.stderr)
     return pipe(given["prompt"], image=pictures, **settings, **_among({"negative_prompt"}, given))
 
 

@@ -477,3 +477,15 @@ def test_without_its_package_nothing_is_done(use, expected, monkeypatch, tmp_pat
     with pytest.raises(ImportError, match=expected):
         use()
     assert not list(tmp_path.iterdir())
+
+
+def test_of_an_animation_one_picture_is_taken_and_it_is_said_which(tmp_path):
+    path = vdmlib.save_video(clip(), tmp_path / "clip.gif")
+    frames = len(clip())
+    with pytest.warns(UserWarning, match=rf"^clip\.gif has {frames} pictures: number 1 is taken\.$"):
+        [first] = media.read_pictures(path)
+    with Image.open(path) as animation:
+        animation.seek(1)
+        with pytest.warns(UserWarning, match=rf"^image has {frames} pictures: number 2 is taken\.$"):
+            [second] = media.read_pictures(animation)
+    assert not torch.equal(first, second)

@@ -1,5 +1,7 @@
 """Bad inputs to the pipeline: each ends in one clear sentence and the right kind of exception, before any work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,14 @@ def test_call(case, pipes, monkeypatch):
     with pytest.raises(kind_of_error, match=expected) as caught:
         pipes[kind](**{"prompt": "a cat", "progress": False, **changes})
     one_sentence(caught.value)
+
+
+def test_a_frame_rate_for_a_model_without_one_is_said_to_change_nothing(pipes, monkeypatch):
+    pipe, prompt = pipes["t2v"], dict(prompt="a cat", progress=False, steps=1, frames=1, height=64, width=64, seed=0)
+    release = replace(pipe.release, unet=replace(pipe.release.unet, use_fps=False))
+    monkeypatch.setattr(pipe, "release", release)
+    with pytest.warns(UserWarning, match=r"^fps is 8, but this model is told no frame rate: it changes nothing\.$"):
+        pipe(fps=8, **prompt)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ def test_checkpoint_to_file(kind, checkpoints, tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{output}: 3 frames in ")
     assert "DDIM: 100%" in printed.err  # The progress bar.
+    assert ("The picture is 20 × 30: the model sees it stretched to a square.\n" in printed.err) == (kind == "i2v")
     with Image.open(output) as picture:
         assert (picture.n_frames, picture.size) == (3, (64, 64))
 

@@ -11,6 +11,7 @@ U-Net and sampler are this library's; text encoder, image encoder and autoencode
 Follows ``scripts/evaluation/inference.py`` and ``scripts/gradio/i2v_test.py`` of the released code.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ class VideoCrafterPipeline:
             image: for i2v, one picture for all prompts or one for each, in any form that
                 :func:`vdmlib.media.read_pictures` reads. The model sees it as CLIP does, stretched to a square.
             negative_prompt: what guidance leads away from; the released models were trained with the empty prompt.
-            fps: frames per second that the model is told, which decides how fast things move.
+            fps: frames per second that the model is told, which decides how fast things move. Warns where the
+                model has none.
             steps, guidance_scale, eta: see :func:`vdmlib.sample_ddim`; the defaults are the released scripts'.
             seed: the same number gives the same video, on every device up to rounding, alone or among others: prompt
                 ``i`` of a list is sampled from ``seed + i``. ``None`` makes new videos each time.
@@ -211,6 +213,8 @@ class VideoCrafterPipeline:
         settings = SamplingSettings.of(self.release, height=height, width=width, **given)
         pictures = None if image is None else read_pictures(image)
         check_first_frames(None if pictures is None else len(pictures), len(prompts), self.release.kind == "i2v")
+        if fps is not None and not self.release.unet.use_fps:
+            warnings.warn(f"fps is {fps}, but this model is told no frame rate: it changes nothing.", stacklevel=3)
         if self._compiled:
             self._check_weights_stay()
 
