@@ -13,13 +13,19 @@ import pytest
 from execute_notebooks import notebooks
 from PIL import Image
 
+from vdmlib.released.synthetic import tiny_checkpoint
+
 ROOT = plain_environment.ROOT
 # On a line of its own, or in the first cell of a chapter.
 INSTALL = re.compile(r'(?:pip install|source =) "vdmlib(?:\[(?P<extras>[\w,]+)\])? @ ')
 
 
 def printed_commands(text: str) -> list[tuple[tuple[str, ...], str]]:
-    """The extras of the nearest install line above, and the command, for every ``python -m vdmlib...`` of a page."""
+    """The extras of the nearest install line above, and the command, for every ``python -m vdmlib...`` of a page.
+
+    Not ``torchrun ... -m vdmlib.train``, which is for machines with several GPUs: tests/small/test_training.py has runs
+    of several processes.
+    """
     extras, found = None, []
     for line in text.splitlines():
         if install := INSTALL.search(line):
@@ -58,10 +64,10 @@ def python(wheel, tmp_path_factory):
     return make
 
 
-def run(python: Path, command: str, folder: Path) -> subprocess.CompletedProcess:
+def run(python: Path, command: str, folder: Path, **more: str) -> subprocess.CompletedProcess:
     """The command, as somebody types it in an empty folder, without a network."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hub")}
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hub")} | more
     arguments = [python, "-m", *shlex.split(command)]
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -94,6 +100,19 @@ def test_a_printed_command_works_with_what_its_install_line_brings(extras, comma
         assert {"vdmlib.train": "checkpoint.pt", "vdmlib.sample": "video.gif", "vdmlib.grade": "grades.csv"}[
             kind
         ] in made
+
+
+@pytest.mark.parametrize("kind", ["t2v", "i2v"])
+def test_with_the_extra_a_checkpoint_becomes_a_video(kind, python, tmp_path):
+    """What lies past the loader, too: text and image encoders, autoencoder, mp4."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "horse.png")
+    checkpoint = tiny_checkpoint(tmp_path, kind)
+    command = f'vdmlib.sample "a boat" --checkpoint {checkpoint.name} --kind {kind} --device cpu --steps 2 --frames 2'
+    command += " --width 64" + (" --image horse.png" if kind == "i2v" else "")
+    startup = str(ROOT / "tests" / "helpers" / "startup")  # For torchvision; it says why.
+    done = run(python(("pipeline",)), command, tmp_path, PYTHONPATH=startup)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("video.mp4: 2 frames in ") and (tmp_path / "video.mp4").stat().st_size > 100
 
 
 @pytest.mark.parametrize(
