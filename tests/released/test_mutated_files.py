@@ -1,4 +1,7 @@
-"""A hundred and more damaged and hostile files: none executes anything, takes more memory than its size, or hangs."""
+"""A hundred and more damaged and hostile files, given to each function that reads files of weights.
+
+None executes anything, takes more memory than its size, or hangs.
+"""
 
 import io
 import json
@@ -11,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from damaged_files import randomly_damaged
 from safetensors.torch import save
 from tiny_networks import tiny_config, tiny_network
 
+from vdmlib import small
 from vdmlib.released.checkpoints import unet_to_videocrafter
 
 CONFIG = tiny_config(model_channels=32, head_channels=8, channel_multipliers=(1,), attention_factors=(), use_fps=False,
@@ -25,11 +30,19 @@ CONFIG = tiny_config(model_channels=32, head_channels=8, channel_multipliers=(1,
 SLACK = 6e6  # Bytes: Python's own objects. The files here have about a megabyte, what they ask for is far more.
 HUGE = 2**40
 
-# Loads each file of a folder and tells what came of it: the error, bytes at the peak, seconds, and what it set off.
+# Reads each file of each reader's folder and tells what came of it: the error, bytes at the peak, seconds, and what it
+# set off.
 LOAD = """
 import gc, json, pathlib, re, sys, time
 from test_mutated_files import CONFIG
+from vdmlib import small
 from vdmlib.released.checkpoints import load_unet
+
+READERS = {
+    "load_unet": lambda path: load_unet(path, CONFIG),
+    "resume": lambda path: small.training.resume(path, small.TrainingConfig()),
+    "read_weights": small.weights.read_weights,
+}
 
 def kilobytes(key):
     return int(re.search(rf"^{key}:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text(), re.M)[1])
@@ -46,18 +59,18 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 results = {}
 gc.freeze()  # What is there for all files need not be looked through after each of them.
-for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*/*")):
     gc.collect()
     set_off.clear()
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # The peak starts anew.
     set_off.clear()
     before, reserved, start = kilobytes("VmRSS"), kilobytes("VmPeak"), time.perf_counter()
     try:
-        load_unet(path, CONFIG)
+        READERS[path.parent.name](path)
         problem = None
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
-    results[path.name] = {
+    results[f"{path.parent.name}/{path.name}"] = {
         "problem": problem,
         "bytes": 1024 * (kilobytes("VmHWM") - before),
         "reserved": 1024 * (kilobytes("VmPeak") - reserved),
@@ -66,6 +79,21 @@ for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     }
 json.dump(results, sys.stdout)
 """
+
+
+# How the good files of each reader end, and what they hold besides weights; what it answers a bad one with.
+READ = {
+    "load_unet": ("", lambda settings: {}),
+    "resume": (".ckpt", lambda settings: settings),
+    "read_weights": (".safetensors", lambda settings: {}),
+}
+# What fits no network, but can be read: the caller compares names and shapes.
+READABLE = {
+    "resume/huge view.ckpt",
+    "read_weights/long name.safetensors",
+    "read_weights/many names.safetensors",
+}
+SAYS = {"load_unet": "CheckpointError", "resume": "ValueError", "read_weights": "ValueError"}
 
 
 class Run:
@@ -106,10 +134,10 @@ def with_header(change: Callable[[dict], dict | str], original: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + original[8 + length :]
 
 
-def hostile(weights: dict[str, torch.Tensor], trap: str) -> Iterator[tuple[str, bytes]]:
-    """Files made to do harm, by name."""
-    archive, old, safe = with_torch(weights), with_torch(weights, old=True), save(weights)
-    first = next(iter(weights))
+def hostile(weights: dict[str, torch.Tensor], trap: str, besides: dict) -> Iterator[tuple[str, bytes]]:
+    """Files made to do harm, by name; ``besides`` is what else a checkpoint holds."""
+    first, safe, weights = next(iter(weights)), save(weights), weights | besides
+    archive, old = with_torch(weights), with_torch(weights, old=True)
     deeds = {
         "system": Run(os.system, f"touch {trap}"),
         "mkdir": Run(os.mkdir, trap),
@@ -181,37 +209,46 @@ def hostile(weights: dict[str, torch.Tensor], trap: str) -> Iterator[tuple[str, 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads the peak memory from Linux's /proc")
 def test_no_file_executes_grows_or_hangs(tmp_path):
-    folder, trap, draw = tmp_path / "files", tmp_path / "sprung", random.Random(0)
-    folder.mkdir()
-    weights = unet_to_videocrafter(tiny_network(CONFIG))
-    good = {"a.ckpt": with_torch(weights), "b, old.ckpt": with_torch(weights, old=True), "c.safetensors": save(weights)}
-    files = {f"0 good {name}": data for name, data in good.items()}
-    for name, data in good.items():
-        files |= {f"damaged {i} {name}": randomly_damaged(data, draw) for i in range(40)}
-    files |= dict(hostile(weights, str(trap)))
-    assert len(files) > 170
+    trap, draw, files = tmp_path / "sprung", random.Random(0), {}
+    weights, settings = unet_to_videocrafter(tiny_network(CONFIG)), {"config": asdict(small.TrainingConfig())}
+    for reader, (suffix, besides) in READ.items():
+        pieces = weights | besides(settings)
+        good = {
+            "a.ckpt": with_torch(pieces),
+            "b, old.ckpt": with_torch(pieces, old=True),
+            "c.safetensors": save(weights),
+        }
+        ours = {f"0 good {name}": data for name, data in good.items() if name.endswith(suffix)}
+        for name, data in ours.copy().items():
+            ours |= {f"damaged {i} {name[7:]}": randomly_damaged(data, draw) for i in range(40)}
+        files |= {
+            f"{reader}/{name}": data
+            for name, data in (ours | dict(hostile(weights, str(trap), besides(settings)))).items()
+        }
+    assert len(files) > 3 * 90
     for name, data in files.items():
-        (folder / name).write_bytes(data)
+        (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "files" / name).write_bytes(data)
 
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", LOAD, str(folder)]
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "files")]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-2000:]
     results = json.loads(ran.stdout)
     assert not trap.exists()
     wrong = {}
-    for name, result in results.items():
-        problem, size = result["problem"], len(files[name])
+    for path, result in results.items():
+        (reader, name), problem, size = path.split("/"), result["problem"], len(files[path])
         faults = {
             "fails": name.startswith("0 good") and problem is not None,
-            "passes": problem is None
-            and not name.startswith(("0 good", "damaged")),  # A flipped bit may be a weight's.
-            "speaks": problem is not None and not re.fullmatch(r"CheckpointError: .{20,1500}[.)]", problem),
+            # A flipped bit may be a weight's.
+            "passes": problem is None and path not in READABLE and not name.startswith(("0 good", "damaged")),
+            "speaks": problem is not None and not re.fullmatch(rf"{SAYS[reader]}: .{{20,1500}}[.)]", problem),
             "acts": result["set off"],
             "hangs": result["seconds"] > 10,
             # The first of a kind also pays for what its reader imports.
             "grows": not name.startswith("0 good") and result["bytes"] > size + SLACK,
             "reserves": not name.startswith("0 good") and result["reserved"] > size + 10 * SLACK,
         }
-        wrong |= {f"{name} {fault}": (size, result) for fault, found in faults.items() if found}
+        wrong |= {f"{path} {fault}": (size, result) for fault, found in faults.items() if found}
     assert not wrong

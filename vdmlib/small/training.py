@@ -9,7 +9,6 @@ import contextlib
 import copy
 import io
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from ..checks import check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
+from ..released.files import opened
 from .distributed import Processes
 from .settings import TrainingConfig
 from .stages import STAGES, Stage, generator_for
@@ -289,10 +289,8 @@ def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"{damaged} has a wrong checksum")
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path, verify=True) as file:
+            saved = copy.deepcopy(file.content)  # Out of the file, which the run will replace.
         then, now = saved["config"], asdict(config)
         then["unet"] = asdict(UNet3DConfig(**then["unet"]))  # Options that it did not know yet have their defaults.
     except Exception as error:  # Whatever a damaged file makes of the reader.

@@ -21,6 +21,7 @@ from ..autoencoder import Autoencoder
 from ..checks import check_choice, check_instance, check_path, shown, shown_path
 from ..configuration import UNet3DConfig
 from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
+from ..released.files import refuse_doubled_names
 from .model import Pipeline, VideoModel
 
 WEIGHTS = Path(__file__).parent / "shipped"
@@ -123,8 +124,10 @@ def read_weights(path: Path, expected_hash: str | None = None) -> dict[str, Tens
             f"{shown_path(path)} has the hash {found}, but the card says {expected_hash}: fetch the file again."
         )
     try:
-        return safetensors.torch.load(content)
-    except SafetensorError as error:
+        weights = safetensors.torch.load(content)
+        refuse_doubled_names(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return weights
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{shown_path(path)} is no .safetensors file ({error}): fetch or write it again.") from None
 
 
