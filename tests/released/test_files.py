@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -259,9 +260,17 @@ def test_folders(tmp_path):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of a model hub as a download needs; the first ``breaks`` answers break off near the end."""
+    """As much of a model hub as a download needs.
 
-    content, asked, breaks = b"", [], 0
+    Attributes:
+        content, etag: of the file. commit: of the repository.
+        asked: from which byte on, for each time that the file was sent. breaks: so many answers break off near the end.
+        stalls: an answer stops in the middle and waits. ranges: parts of files are sent.
+        token: without it nothing is sent. elsewhere: the file lies on another server, which gets no token.
+    """
+
+    content, etag, commit, asked, breaks = b"", "", "", [], 0
+    stalls, ranges, token, elsewhere = False, True, None, None
 
     def do_HEAD(self):
         self._answer(body=False)
@@ -270,29 +279,49 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, body: bool):
-        if "/resolve/" not in self.path or "missing" in self.path:
-            self.send_error(404)
-            return
-        start = 0
-        if body:
-            ranges = self.headers.get("Range")
-            start = int(re.fullmatch(r"bytes=(\d+)-", ranges)[1]) if ranges else 0
-            type(self).asked.append(start)
+        known = "/resolve/" in self.path and "missing" not in self.path
+        bearer, there = self.headers.get("Authorization"), self.path == "/elsewhere"
+        if not (known or there) or (there and bearer):
+            self.send_error(400 if there else 404)
+        elif self.token and known and bearer != f"Bearer {self.token}":
+            self.send_error(401)
+        elif self.elsewhere and known:
+            self.send_response(302)
+            self.send_header("Location", self.elsewhere)
+            self._describe(size=0)
+        else:
+            self._send(body)
+
+    def _describe(self, size: int):
+        for name in ("ETag", "X-Linked-Etag"):
+            self.send_header(name, f'"{self.etag}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("X-Linked-Size", str(len(self.content)))
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def _send(self, body: bool):
+        part = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        start = int(part[1]) if part and self.ranges else 0
         rest = self.content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("ETag", '"0123456789abcdef"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(rest)))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
-        self.end_headers()
-        if body and type(self).breaks:
+        self._describe(len(rest))
+        if not body:
+            return
+        type(self).asked.append(start)
+        if type(self).stalls:
+            self.wfile.write(rest[: len(rest) // 2])
+            self.wfile.flush()
+            self.connection.settimeout(60)
+            self.connection.recv(1)  # Until the other side is gone.
+        elif type(self).breaks:
             type(self).breaks -= 1
             self.wfile.write(rest[: len(rest) * 9 // 10])
             self.wfile.flush()
             self.connection.close()
-        elif body:
+        else:
             self.wfile.write(rest)
 
     def log_message(self, *_):
@@ -300,8 +329,17 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub():
-    Hub.content, Hub.asked, Hub.breaks = bytes(range(256)) * 2**17, [], 0
+def hub(monkeypatch):
+    start = {"content": bytes(range(256)) * 2**17, "asked": [], "etag": "0123456789abcdef", "commit": "0" * 40}
+    for name, value in {
+        **start,
+        "breaks": 0,
+        "stalls": False,
+        "ranges": True,
+        "token": None,
+        "elsewhere": None,
+    }.items():
+        monkeypatch.setattr(Hub, name, value)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -321,33 +359,143 @@ except Exception as error:
 """
 
 
-def download(name: str, hub: str, cache: Path, before: str = "") -> str:
+def child(name: str, hub: str, cache: Path, before: str = "") -> subprocess.Popen:
     settings = {"HF_ENDPOINT": hub, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    environment = os.environ | settings | {"no_proxy": "127.0.0.1", "HF_HUB_OFFLINE": "0"}
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", before + DOWNLOAD, name, json.dumps([root])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    settings |= {"HF_TOKEN": Hub.token or "", "no_proxy": "127.0.0.1,localhost", "HF_HUB_OFFLINE": "0"}
+    unset = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | settings
+    command = [sys.executable, "-c", before + DOWNLOAD, name, json.dumps([str(Path(__file__).parents[2])])]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_interrupted_download_goes_on_where_it_stopped(hub, tmp_path):
-    Hub.breaks = 1
+def download(name: str, hub: str, cache: Path, before: str = "") -> str:
+    process = child(name, hub, cache, before)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return printed.strip()
+
+
+def kill_in_the_middle(hub: str, cache: Path) -> int:
+    """Begin a download and kill its process, which can tidy up nothing; how many bytes have arrived."""
+    Hub.stalls = True
+    process = child("owner/model", hub, cache)
+    half = len(Hub.content) // 2
+    deadline = time.monotonic() + 100
+    while sum(part.stat().st_size for part in cache.rglob("*.part")) < half - 2**20:
+        assert time.monotonic() < deadline and process.poll() is None, process.stderr
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    Hub.stalls = False
+    (part,) = cache.rglob("*.part")
+    assert part.name == f"{Hub.etag}.part"
+    return part.stat().st_size
+
+
+def half_of_it(cache: Path) -> int:
+    """What such a process leaves behind."""
+    part = cache / f"hub/models--owner--model/blobs/{Hub.etag}.part"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    return part.write_bytes(Hub.content[: len(Hub.content) // 2])
+
+
+def test_a_download_that_was_killed_goes_on_where_it_stopped(hub, tmp_path):
+    arrived = kill_in_the_middle(hub, tmp_path)
     path = download("owner/model", hub, tmp_path)
-    if path.startswith("CheckpointError"):  # Some versions of the hub's library leave trying again to the user.
-        assert "what has already arrived is kept" in path
-        path = download("owner/model", hub, tmp_path)
-    assert Path(path).read_bytes() == Hub.content
-    assert len(Hub.asked) == 2 and Hub.asked[0] == 0 < Hub.asked[1]
+    assert Hub.asked == [0, arrived] and arrived > 0
+    assert Path(path).read_bytes() == Hub.content and not list(tmp_path.rglob("*.part"))
     assert download("owner/model", hub, tmp_path) == path and len(Hub.asked) == 2
 
 
+def test_a_connection_that_breaks_off_is_opened_again(hub, tmp_path):
+    Hub.breaks = 2
+    path = download("owner/model", hub, tmp_path)
+    first, second, third = Hub.asked
+    assert Path(path).read_bytes() == Hub.content and 0 == first < second < third
+
+
+def test_a_file_that_changed_meanwhile_begins_anew(hub, tmp_path, monkeypatch):
+    half_of_it(tmp_path)
+    for name, value in {"content": Hub.content[::-1], "etag": "fedcba9876543210", "commit": "1" * 40}.items():
+        monkeypatch.setattr(Hub, name, value)
+    path = download("owner/model", hub, tmp_path)
+    assert Path(path).read_bytes() == Hub.content and Hub.asked == [0] and not list(tmp_path.rglob("*.part"))
+
+
+def test_a_server_that_sends_no_parts_of_files_sends_all_of_it(hub, tmp_path):
+    half_of_it(tmp_path)
+    Hub.ranges = False
+    path = download("owner/model", hub, tmp_path)
+    assert Path(path).read_bytes() == Hub.content and Hub.asked == [0]
+
+
+def test_a_server_that_always_breaks_off_in_the_same_place_is_given_up(hub, tmp_path):
+    Hub.ranges, Hub.breaks = False, 1000
+    message = download("owner/model", hub, tmp_path)
+    assert message.startswith("CheckpointError") and re.search(r"\(\d+ of 33554432 bytes have arrived\)", message)
+    assert "what has already arrived is kept" in message and len(Hub.asked) == 2
+
+
+def test_cache_is_shared_with_the_library_of_the_hub(hub, tmp_path):
+    theirs = "from huggingface_hub import hf_hub_download as get\nprint(get('owner/model', 'model.ckpt'))\n"
+    both = download("owner/model", hub, tmp_path / "a", before=theirs).split()
+    assert both[0] == both[1] and len(Hub.asked) == 1
+    ours = download("owner/model", hub, tmp_path / "b")
+    assert download("owner/model", hub, tmp_path / "b", before=theirs).split() == [ours, ours] and len(Hub.asked) == 2
+
+
+def test_a_private_file_is_sent_and_its_token_stays_with_the_hub(hub, tmp_path):
+    Hub.token, Hub.elsewhere = "hf_secret", hub.replace("127.0.0.1", "localhost") + "/elsewhere"
+    arrived = half_of_it(tmp_path)
+    path = download("owner/model", hub, tmp_path)
+    assert Path(path).read_bytes() == Hub.content and Hub.asked == [arrived]
+    Hub.elsewhere = None  # Now the hub sends the file itself.
+    assert Path(download("owner/model", hub, tmp_path / "own")).read_bytes() == Hub.content
+    without = "import os\ndel os.environ['HF_TOKEN']\n"
+    assert "could not be downloaded" in download("owner/model", hub, tmp_path / "without", without)
+
+
 def test_a_file_that_does_not_fit_on_the_disk_is_not_begun(hub, tmp_path):
-    full = "import shutil\nshutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)\n"
+    full = "import shutil\nshutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 99 * 10**7, 10**7)\n"
     message = download("owner/model", hub, tmp_path, before=full)
     assert message.startswith("CheckpointError: model.ckpt of owner/model does not fit on the disk: make room")
-    assert "33.55 MB" in message and "1.00 MB free" in message and "\n" not in message
+    assert "0.03 GB are to come, 0.01 GB are free" in message and "\n" not in message
     assert Hub.asked == []
+    half_of_it(tmp_path)
+    message = download("owner/model", hub, tmp_path, before=full)
+    assert "0.02 GB are to come, 0.01 GB are free" in message and Hub.asked == []
+
+
+FILLS = """
+import errno, pathlib
+opened = pathlib.Path.open
+
+class Full:
+    def __init__(self, file):
+        self.file = file
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        self.file.close()
+    def write(self, data):
+        if self.file.tell() > 10**7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.file.write(data)
+
+def open_full(path, *mode, **options):
+    file = opened(path, *mode, **options)
+    return Full(file) if path.suffix == ".part" else file
+
+pathlib.Path.open = open_full
+"""
+
+
+def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_what_arrived_is_kept(hub, tmp_path):
+    message = download("owner/model", hub, tmp_path, before=FILLS)
+    assert message.startswith("CheckpointError: model.ckpt of owner/model does not fit on the disk: make room")
+    assert "\n" not in message and Hub.asked == [0]
+    path = download("owner/model", hub, tmp_path)
+    assert Path(path).read_bytes() == Hub.content and Hub.asked[1] > 0
 
 
 def test_failed_download_is_one_sentence(hub, tmp_path):
@@ -358,7 +506,7 @@ def test_failed_download_is_one_sentence(hub, tmp_path):
 
 def test_names_on_the_hub_and_paths_are_told_apart(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *given: asked.append(given) or "x/model.ckpt")
+    monkeypatch.setattr("vdmlib.released.files.download", lambda *given: asked.append(given) or Path("x/model.ckpt"))
     assert find_checkpoint("VideoCrafter/VideoCrafter2") == Path("x/model.ckpt")
     assert asked == [("VideoCrafter/VideoCrafter2", "model.ckpt")]
     monkeypatch.chdir(tmp_path)

@@ -1,13 +1,13 @@
 """Checkpoint files that nobody vouches for: found, looked through, mapped into memory, never executed (chapter 8)."""
 
 import ctypes
+import errno
 import json
 import mmap
 import os
 import pickle
 import pickletools
 import re
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..checks import check_path, shown_path
 from ..media import require
+from .downloads import download
 
 SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
 _OF_TENSORS = ("torch.", "collections.", "_codecs.")
@@ -61,8 +62,8 @@ class CheckpointFile:
 def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     """The file itself: a path, the checkpoint in a folder, or a download from the Hugging Face Hub.
 
-    A download that was interrupted goes on where it stopped; a finished one is used again. None begins where the disk
-    has less room than the whole file takes.
+    A download that was interrupted goes on where it stopped, in the next process too; a finished one is used again.
+    None begins where the disk has less room than the file still takes.
 
     Raises:
         FileNotFoundError: a folder that does not hold exactly one checkpoint.
@@ -80,20 +81,22 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path_or_hub_id))
     if os.path.exists(path) or not hub_id or path.suffix in SUFFIXES:
         return path
-    hub = require("huggingface_hub")
+    require("huggingface_hub")
+    return _downloaded(str(path_or_hub_id), "model.ckpt")
+
+
+def _downloaded(hub_id: str, filename: str) -> Path:
     try:
-        with warnings.catch_warnings():  # The hub's library warns, and then fills the disk.
-            warnings.filterwarnings("error", "Not enough free disk space")
-            return Path(hub.hf_hub_download(str(path_or_hub_id), "model.ckpt"))
-    except UserWarning as warning:
+        return download(hub_id, filename)
+    except Exception as error:  # The Hub's library lets the errors of its network libraries through.
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise CheckpointError(
+                f"{filename} of {hub_id} does not fit on the disk: make room and run again, or name a folder with more "
+                f"in the environment variable HF_HOME before Python starts. ({error.strerror})"
+            ) from None
         raise CheckpointError(
-            f"model.ckpt of {path_or_hub_id} does not fit on the disk: make room, or name a folder with more in the "
-            f"environment variable HF_HOME before Python starts. ({str(warning)[:250]})"
-        ) from None
-    except Exception as error:  # The hub's library lets the errors of its network libraries through.
-        raise CheckpointError(
-            f"model.ckpt could not be downloaded from {path_or_hub_id} on the Hugging Face Hub: check the name, the "
-            f"network and the room on the disk and run again, what has already arrived is kept. ({_reason(error)})"
+            f"{filename} could not be downloaded from {hub_id} on the Hugging Face Hub: check the name, the network "
+            f"and the room on the disk and run again, what has already arrived is kept. ({_reason(error)})"
         ) from error
 
 
