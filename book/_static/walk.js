@@ -125,7 +125,8 @@ class Walk {
     const [, number] = name.split(" ");
     const label = element("span", { class: "walk-number", "aria-hidden": "true" }, number ?? "");
     const made = element("button", { type: "button", role: "radio", "aria-checked": "false", tabindex: "-1" });
-    made.setAttribute("aria-label", `${title(name)}: ${block.layers.filter((layer) => !layer.gone).map((layer) => this.data.kinds[layer.kind].title.toLowerCase()).join(", ")}`);
+    const words = block.layers.filter((layer) => !layer.gone).map((layer) => this.data.kinds[layer.kind].title.toLowerCase() + this.differs(layer));
+    made.setAttribute("aria-label", `${title(name)}: ${words.join(", ")}`);
     made.dataset.name = name;
     made.classList.add(name.startsWith("decoder") || name === "out" ? "up" : "down");
     made.append(label, element("span", { class: "walk-cells", "aria-hidden": "true" }, ...cells));
@@ -134,6 +135,11 @@ class Walk {
     if (block.layers.some((layer) => layer.gone)) made.classList.add("lost");
     this.buttons.set(name, made);
     return made;
+  }
+
+  // In words what is lit: nothing where all layers differ, as in the small network.
+  differs(layer) {
+    return this.network.partly && layer.lit ? " (differs)" : "";
   }
 
   cell(layer, withTime) {
@@ -209,8 +215,8 @@ class Walk {
   layer(layer) {
     const kind = this.data.kinds[layer.kind];
     const item = element("li", layer.gone ? { class: "gone" } : {});
-    const cell = element("i", { class: `walk-cell lit ${layer.kind}`, "aria-hidden": "true" }, kind.letter);
-    const name = element("strong", {}, kind.title);
+    const cell = element("i", { class: `walk-cell ${layer.kind}`, "aria-hidden": "true" }, kind.letter);
+    const name = element("strong", {}, kind.title + this.differs(layer));
     if (layer.gone) {
       item.append(cell, name, " Not in this network. In VideoCrafter2 it is ", element("code", {}, layer.name), ".");
       return item;

@@ -334,6 +334,36 @@ def test_the_map_shows_every_network_and_what_differs(tab_with_map):
     assert tab.locator(".walk-map.compared").count() == 0
 
 
+def test_the_map_says_in_words_what_is_lit(tab_with_map):
+    """In the label of a block and at its layers; not of the small network, where everything differs."""
+    tab = tab_with_map
+    said = {}
+    for network in tab.locator(".walk-networks input").all():
+        network.check(force=True)
+        labels = [block.get_attribute("aria-label") for block in tab.locator(".walk-map [role=radio]").all()]
+        said[network.get_attribute("value")] = "".join(labels).count("(differs)")
+        layers = tab.locator(".walk-layers li").all_inner_texts()
+        assert any("(differs)" in text for text in layers) == (
+            "(differs)" in tab.locator("[aria-checked=true]").get_attribute("aria-label")
+        )
+    assert said["videocrafter2"] == said["small"] == 0
+    assert said["videocrafter1_i2v"] == 16 and said["dynamicrafter_512"] == 17
+
+
+def test_a_block_of_the_map_can_be_tapped(browser):
+    """With a finger, on a phone."""
+    there = (SITE / "book/map.html").as_uri()
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto(there)
+    for name in ("Encoder 6", "Middle"):
+        tab.get_by_role("radio", name=name).tap()
+        assert shown(tab) == name
+    tab.get_by_text("VideoCrafter1 I2V", exact=True).tap()
+    assert shown(tab) == "Middle" and "16" in tab.locator(".walk-about").inner_text()
+    context.close()
+
+
 def test_links_on_the_map_lead_somewhere(tab_with_map):
     """They are made in the browser, where no look at the files finds them."""
     tab = tab_with_map

@@ -99,6 +99,16 @@ def test_what_differs_from_videocrafter2_is_lit(networks):
         assert networks[name]["differences"]
 
 
+def test_the_tables_say_in_words_what_is_lit(networks):
+    """A reader who sees no colours, or runs no scripts, has a table for each network."""
+    found = re.findall(r"<summary>(.+?)'s blocks.*?</summary>.*?<table>(.*?)</table>", walk.page_part(), re.DOTALL)
+    assert [name for name, _ in found] == [network["title"].removeprefix("a ") for network in networks.values()]
+    for (_, table), (name, network) in zip(found, networks.items(), strict=True):
+        assert table.count("<tr>") == 1 + len(network["blocks"])
+        here = sum(layer["lit"] for block in network["blocks"] for layer in there(block))
+        assert table.count("(differs)") == (0 if name == "small" else here)  # All of the small one's layers differ.
+
+
 def test_a_setting_that_no_sentence_explains_is_noticed():
     with pytest.raises(KeyError, match="causal_attention"):
         walk.differences(vdmlib.UNet3DConfig(causal_attention=True))

@@ -27,6 +27,26 @@
     document.querySelector("article").append(heading, ...solutions);
   }
 
+  // So does code that the page folds, in small type; the first cell, for Colab alone, is the same everywhere.
+  const folded = [...document.querySelectorAll("article details.above-input")].slice(1);
+  if (folded.length) {
+    const heading = document.createElement("h2");
+    heading.textContent = "Folded code";
+    document.querySelector("article").append(heading);
+  }
+  for (const [i, box] of folded.entries()) {
+    const mark = document.createElement("p");
+    mark.className = "folded-mark";
+    mark.textContent = `Folded code ${i + 1}, at the end of the chapter`;
+    box.before(mark);
+    const part = document.createElement("div");
+    part.className = "folded";
+    const number = document.createElement("p");
+    number.textContent = i + 1;
+    part.append(number, ...box.querySelectorAll("pre"));
+    document.querySelector("article").append(part);
+  }
+
   const state = document.querySelector("script[type='application/vnd.jupyter.widget-state+json']");
   const models = state ? JSON.parse(state.textContent).state : {};
   const model = (name) => models[name.replace("IPY_MODEL_", "")];
@@ -55,6 +75,14 @@
     }
     view.parentElement.before(strip);
     view.parentElement.style.display = "none";
+  }
+
+  // Chromium keeps the places to which a page links itself: so it links to each, for the links of other pages.
+  for (const place of document.querySelectorAll("article [id]")) {
+    const link = document.createElement("a");
+    link.href = `#${encodeURIComponent(place.id)}`;
+    link.hidden = true;
+    document.querySelector("article").append(link);
   }
 
   // A link to this machine leads nowhere for who reads the file.

@@ -4,7 +4,8 @@ python tools/book/pdf.py                                  the whole book
 python tools/book/pdf.py book/notation book/glossary      some pages of it, to look at
 
 A page is printed by Chromium with the print style of the site. Animations show their still, sliders a strip of their
-states; hints and answers are open, solutions stand at the end of their chapter.
+states; hints and answers are open, solutions and folded code stand at the end of their chapter. What does not fit the
+width of the paper is listed, and the command fails.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import yaml
 
@@ -116,31 +118,46 @@ def print_numbers(chromium, count: int, target: Path) -> None:
     tab.close()
 
 
-def link_inside(writer, starts: dict[str, int]) -> None:
-    """Let links to pages of the book lead to where they begin in the file instead of to the web."""
-    from pypdf.generic import ArrayObject, NameObject
+Place = tuple[int, float | None]  # a sheet of the file, and how high on it; nothing for its top
+
+
+def link_inside(writer, places: dict[tuple[str, str], Place]) -> None:
+    """Let links to pages of the book, and to places in them, lead there in the file instead of to the web."""
+    from pypdf.generic import ArrayObject, FloatObject, NameObject, NullObject
 
     address = public_address()
     for page in writer.pages:
         for reference in page.get("/Annots", []):
             note = reference.get_object()
             uri = str(note.get("/A", {}).get("/URI", ""))
-            name = uri.removeprefix(address).split("#")[0].removesuffix(".html")
-            if uri.startswith(address) and name in starts:
+            name, _, anchor = unquote(uri.removeprefix(address)).partition("#")
+            name = name.removesuffix(".html")
+            if uri.startswith(address) and (name, "") in places:
+                sheet, top = places.get((name, anchor), places[name, ""])
+                how = (
+                    [NameObject("/Fit")]
+                    if top is None
+                    else [NameObject("/XYZ"), NullObject(), FloatObject(top), NullObject()]
+                )
                 del note["/A"]
-                there = writer.pages[starts[name]].indirect_reference
-                note[NameObject("/Dest")] = ArrayObject([there, NameObject("/Fit")])
+                note[NameObject("/Dest")] = ArrayObject([writer.pages[sheet].indirect_reference, *how])
 
 
 def join(chromium, printed: dict[str, Path], target: Path) -> int:
     """Put the printed pages together; return the number of sheets."""
     from pypdf import PdfReader, PdfWriter
 
-    writer, starts = PdfWriter(), {}
+    writer, places = PdfWriter(), {}
     for name, path in printed.items():
-        starts[name] = len(writer.pages)
-        writer.append(PdfReader(path), import_outline=True)
-    link_inside(writer, starts)
+        reader, first = PdfReader(path), len(writer.pages)
+        places[name, ""] = first, None
+        for anchor, there in reader.named_destinations.items():
+            places[name, unquote(anchor.removeprefix("/"))] = (
+                first + reader.get_destination_page_number(there),
+                there.top,
+            )
+        writer.append(reader, import_outline=True)
+    link_inside(writer, places)
     numbers = target.with_suffix(".numbers.pdf")
     print_numbers(chromium, len(writer.pages), numbers)
     for sheet, number in zip(writer.pages, PdfReader(numbers).pages, strict=True):
@@ -175,6 +192,7 @@ def main() -> None:
     print(f"{arguments.out}: {count} pages, {arguments.out.stat().st_size / 1e6:.1f} MB")
     for line in wide:
         print(f"too wide for the paper: {line}", file=sys.stderr)
+    raise SystemExit(bool(wide))
 
 
 if __name__ == "__main__":

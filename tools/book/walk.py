@@ -126,6 +126,7 @@ def network(name: str, plain: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": parameters,
         "flop": flop["UNet3D"],
         "differences": differences(config),
+        "partly": partly_lit({"blocks": blocks}),
         "blocks": blocks,
     }
 
@@ -232,6 +233,11 @@ def layer_text(kind: str, place: str, config: vdmlib.UNet3DConfig) -> tuple[str,
         text = "Each place looks through all frames, twice. Learned relative positions tell which comes before which."
         return text, [POSITIONS_LINK]
     return texts[kind], []
+
+
+def partly_lit(network: Mapping[str, Any]) -> bool:
+    """Whether some layers differ from VideoCrafter2's and others do not: then it is said of each that does."""
+    return len({layer["lit"] for block in network["blocks"] for layer in block["layers"]}) > 1
 
 
 def with_differences(layers: dict[str, dict], places: set[str], ours: Mapping, plain: Mapping) -> list[dict[str, Any]]:
@@ -383,12 +389,29 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
+def tables(networks: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the map draws, as plain tables that open: one for each network."""
+    folded = (
+        f"<details><summary>{name}'s blocks as a table</summary>\n"
+        f'<div class="walk-table" tabindex="0" role="region" aria-label="{name}\'s blocks as a table">'
+        f"{table(each)}</div>\n</details>"
+        for each in networks.values()
+        for name in [each["title"].removeprefix("a ")]
+    )
+    return "\n".join(folded)
+
+
 def table(network: Mapping[str, Any]) -> str:
-    """The blocks of a network as a plain table."""
+    """The blocks of a network as a plain table, with what differs from VideoCrafter2 in words."""
+    some_differ = partly_lit(network)
     header = ("block", "in", "out", "layers", "10⁶ parameters", "10⁹ operations", "released name")
     lines = []
     for each in network["blocks"]:
-        layers = ", ".join(KINDS[layer["kind"]][2].lower() for layer in each["layers"] if "gone" not in layer)
+        layers = ", ".join(
+            KINDS[layer["kind"]][2].lower() + (" (differs)" if some_differ and layer["lit"] else "")
+            for layer in each["layers"]
+            if "gone" not in layer
+        )
         cells = (shape_text(each["input"]), shape_text(each["output"]), layers,
                  f"{each['parameters'] / 1e6:.1f}", f"{each['flop'] / 1e9:.0f}", each["released"])  # fmt: skip
         line = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
@@ -437,9 +460,7 @@ def page_part() -> str:
 </div>
 <ul class="walk-layers" aria-label="Layers of the chosen block"></ul>
 </div>
-<details><summary>VideoCrafter2's blocks as a table</summary>
-<div class="walk-table" tabindex="0" role="region" aria-label="VideoCrafter2's blocks as a table">{table(plain)}</div>
-</details>
+{tables(content["networks"])}
 <script type="application/json" class="walk-data">{numbers}</script>
 </div>"""
 
