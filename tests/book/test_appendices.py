@@ -153,3 +153,46 @@ def test_every_term_is_linked_from_a_chapter_and_every_link_leads_to_a_term():
         for text in re.findall(r"\{term\}`([^`]+)`", words(path))
     }
     assert linked == set(glossary)
+
+
+FORMS = {"query, key, value": "quer(?:y|ies), keys?,? and values?", "latents": "latents?", "CLIP": "(?-i:CLIP)"}
+ASIDE = {"signal-to-noise ratio": "peak signal-to-noise ratio"}  # another thing, of which the word is a part
+
+
+def as_read(source: str) -> str:
+    """What can be linked in the text of a cell, with a link to the glossary as ‹term›."""
+    source = re.sub(r"```.*?```|\$\$.*?\$\$|^#.*?$", " ", source, flags=re.DOTALL | re.MULTILINE)
+    source = re.sub(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", r"‹\1›", source)
+    source = re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)", " ", source)
+    return re.sub(r"\s+", " ", source)
+
+
+def first_use(term: str, cells: list[str]) -> str | None:
+    """How the first use of a word begins: with a ‹ where it is a link. The title says what is to come, and may link."""
+    form = FORMS.get(term, re.escape(term).replace(r"\ ", "[ -]") + "s?")
+    for number, source in enumerate(cells):
+        text = as_read(source).replace(ASIDE.get(term, "\0"), "")
+        words = "" if number == 0 else rf"|\b{form}\b"
+        if found := re.search(rf"‹{re.escape(term)}›{words}", text, re.IGNORECASE):
+            return found[0]
+    return None
+
+
+def test_first_uses_are_found():
+    cells = [
+        "# Heads\n\nWith heads.",
+        "$head$ `head` {term}`two <token>`\n\n## A head\n\nTwo\nHEADS, {term}`heads <head>`",
+    ]
+    assert first_use("head", cells) == "HEADS" and first_use("token", cells) == "‹token›"
+    assert first_use("head", ["{term}`head`", *cells]) == "‹head›" and first_use("clip", cells) is None
+    assert first_use("signal-to-noise ratio", ["", "A peak signal-to-noise ratio."]) is None
+
+
+def test_a_word_of_the_glossary_is_linked_where_it_is_first_used():
+    """In the first chapter that uses it, and there not after its first use."""
+    glossary = entries((ROOT / "book/glossary.md").read_text(encoding="utf-8"))
+    late = {}
+    for term in glossary:
+        uses = ((path.stem, first_use(term, markdown(path))) for path in notebooks())
+        late[term] = next((stem, use) for stem, use in uses if use)
+    assert {term: where for term, where in late.items() if where[1][0] != "‹"} == {}
