@@ -1,14 +1,18 @@
 """The small model in the reader's browser: the same clips as PyTorch's, nothing loaded before it is asked for."""
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import os
 import re
+import shlex
 import struct
 import sys
 import time
+from pathlib import Path
 
 import book_extension
 import make_browser_examples
@@ -20,12 +24,26 @@ from einops import rearrange
 from PIL import Image
 
 import vdmlib
-from vdmlib.media import read_pictures
+import vdmlib.sample
+from vdmlib.media import read_pictures, to_bytes
 from vdmlib.small import data, judge
 from vdmlib.small.weights import WEIGHTS
 
 PAGE = "book/in_your_browser.html"
 TOLERANCE = 1e-3  # of values from -1 to 1, where one of 256 levels is 8e-3
+STORED = json.loads(book_extension.MEASURED.read_text(encoding="utf-8"))  # what the page says of itself
+
+
+NETWORKS = ("denoiser", "decoder", "judge")
+
+
+def store(**found: dict[str, float]) -> None:
+    """With STORE_MEASURED=1, what a test has measured becomes what the page says when it is built again."""
+    if os.environ.get("STORE_MEASURED"):
+        stored = json.loads(book_extension.MEASURED.read_text(encoding="utf-8"))
+        merged = {name: entries | found.get(name, {}) for name, entries in stored.items()}
+        book_extension.MEASURED.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
+
 
 # Without a browser.
 
@@ -141,6 +159,17 @@ def test_the_stored_clips_are_small():
     assert sum(len(book_extension.stored_clip(kind)) for kind in ("t2v", "i2v")) < 300_000
 
 
+def test_the_page_says_what_was_measured():
+    page = (ROOT / "book/in_your_browser.md").read_text(encoding="utf-8")
+    names = re.findall(r"\{\{ (\w+) \}\}", page)
+    said = book_extension.measured()
+    assert set(names) == set(said) and len(names) > 5
+    assert STORED["ratios"]["clip"] == pytest.approx(STORED["seconds"]["page"] / STORED["seconds"]["PyTorch"])
+    assert float(said["difference"]) == pytest.approx(max(STORED["difference"].values()), rel=0.5)
+    assert float(said["ratio"]) == pytest.approx(STORED["ratios"]["clip"], abs=0.06)
+    assert max(STORED["difference"].values()) < TOLERANCE and STORED["ratios"]["clip"] < 2
+
+
 # In the built book.
 
 
@@ -209,19 +238,33 @@ def verdict(video: torch.Tensor, prompt: data.Prompt) -> tuple[list[list[str]], 
     return rows, "".join(map(str, classifier(judge.aligned_glyphs(video)).argmax(dim=1).tolist()))
 
 
-def pytorch(visit, kind: str, caption: str, **settings) -> float:
-    """The largest difference between the page's clip and PyTorch's; prints the time that PyTorch takes."""
-    model = vdmlib.small.load_pretrained(kind)
-    start = time.perf_counter()
-    (expected,) = model.generate([caption], **settings)
-    status = panel(visit, kind).locator("[role=status]").inner_text()
-    print(f"{kind}: {status} PyTorch: {time.perf_counter() - start:.1f} s")
-    return (clip(visit, kind)[0] - expected).abs().max().item()
+def check_the_command(visit, kind: str) -> str:
+    """What the command below the clip makes is the clip, in its numbers and in the bytes that one sees."""
+    python, option, module, *arguments = shlex.split(panel(visit, kind).locator(".demo-command code").inner_text())
+    assert (python, option, module) == ("python", "-m", "vdmlib.sample")
+    enlarged = vdmlib.sample.sample_small(vars(vdmlib.sample.parser().parse_args(arguments)))
+    scale = enlarged.shape[-1] // data.SIZE
+    expected = enlarged[..., ::scale, ::scale]
+    difference = (clip(visit, kind) - expected).abs().max().item()
+    assert difference < TOLERANCE and difference < 10 * STORED["difference"][kind]
+    pixels = visit.ask(
+        f"""() => {{
+          const strip = document.querySelector('.demo[data-kind={kind}] .strip');
+          return Array.from(strip.getContext('2d').getImageData(0, 0, strip.width, strip.height).data);
+        }}"""
+    )
+    seen = rearrange(torch.tensor(pixels), "(h f w rgba) -> f rgba h w", f=data.FRAMES, h=data.SIZE, rgba=4)[:, :3]
+    levels = (seen - to_bytes(expected)[0].int()).abs()
+    others = (levels > 0).float().mean().item()  # values that lie within the difference of a half level
+    assert levels.max() <= 1 and others < 1e-3
+    store(difference={kind: difference}, bytes={kind: others})
+    return f"{kind} at most {difference:.1e} off PyTorch's, of the bytes {others:.1e} another by {levels.max()}"
 
 
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser_model")
-def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo):
+def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo, tmp_path, monkeypatch, record_property):
+    monkeypatch.chdir(tmp_path)  # where the command finds the drawing
     tab, t2v, i2v = demo.tab, panel(demo, "t2v"), panel(demo, "i2v")
     before = "() => performance.getEntriesByType('resource').filter((e) => e.name.includes('/packed/')).length"
     assert demo.ask(before) == 0 and demo.asked == []
@@ -231,10 +274,9 @@ def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo):
         t2v.locator(f"[name={name}]").fill(value)
     t2v.locator("[name=steps]").select_option("10")
     make(demo, "t2v")
-    settings = dict(fps=16, guidance_scale=2.5, seed=4_000_000_000, steps=10)
-    assert pytorch(demo, "t2v", "a blue 3 moving up slowly", **settings) < TOLERANCE
     command = t2v.locator(".demo-command code").inner_text()
-    assert "--seed 4000000000 --fps 16 --steps 10 --guidance-scale 2.5" in command
+    assert '"a blue 3 moving up slowly" --seed 4000000000 --fps 16 --steps 10 --guidance-scale 2.5' in command
+    measured = check_the_command(demo, "t2v")
     rows, digits = verdict(clip(demo, "t2v"), data.Prompt(3, "blue", "up", "slowly", 16))
     assert (table(t2v), t2v.locator(".demo-digits").inner_text().replace("\n", "")) == (rows, digits)
     needed = ["runtime.js", "model.js", "ort-wasm-simd-threaded.wasm", "t2v.onnx", "decoder.onnx", "judge.onnx"]
@@ -253,18 +295,26 @@ def test_both_panels_make_pytorchs_clips_from_the_seed_alone(demo):
             tab.mouse.move(*point, steps=4)
         tab.mouse.up()
     i2v.locator("[name=digit]").select_option("4")
+    i2v.locator("[name=ink]").select_option("blue")
+    assert i2v.locator("[name=caption]").input_value() == "a red 4 moving left quickly"
     i2v.locator("[name=steps]").select_option("10")
     make(demo, "i2v")
     png = i2v.locator(".demo-command a").get_attribute("href").split(",")[1]
     drawn = read_pictures(Image.open(io.BytesIO(base64.b64decode(png))))[0]
     assert drawn.shape == (3, 64, 64) and drawn.max() > 0.9
-    assert pytorch(demo, "i2v", "a red 4 moving left quickly", seed=0, steps=10, first_frame=drawn) < TOLERANCE
+    assert data.COLOURS["blue"] == pytest.approx((drawn.flatten(1).max(dim=1).values.numpy() + 1) / 2, abs=0.02)
+    Path("drawing.png").write_bytes(base64.b64decode(png))
+    record_property("measured", f"clips in the page: {measured}; {check_the_command(demo, 'i2v')}")
     made = clip(demo, "i2v")
     rows, digits = verdict(made, data.Prompt(4, "red", "left", "quickly"))
     assert (table(i2v), i2v.locator(".demo-digits").inner_text().replace("\n", "")) == (rows, digits)
     still = judge.predict_digits(judge.load_classifier(), drawn[None, None]).item()
     reading = f"The judge reads {still} in the drawing and {digits[-1]} in the last frame; the sentence says 4"
-    assert i2v.locator(".demo-reading").inner_text().startswith(reading)
+    said = i2v.locator(".demo-reading").inner_text()
+    assert said.startswith(reading)
+    hue = judge.read_clip(made)[0][1]
+    won = {"red": "the sentence has won", "blue": "the drawing has won"}.get(hue, "neither has won")
+    assert said.endswith(f"The drawing is blue, the sentence says red, and the judge sees {hue} in the clip: {won}.")
     assert demo.requests == [] and demo.complaints == []
 
 
@@ -396,11 +446,56 @@ class TestOnAPhone:
         phone.ask("() => { delete packed['model.js']; }")
         phone.complaints.clear()
 
+    def test_a_download_that_stalls_can_be_stopped_and_the_bar_counts_bytes(self, phone):
+        box, stalled = panel(phone, "t2v"), []
+        phone.tab.route("**/packed/decoder.onnx.js", lambda route: stalled.append(route))
+        box.locator("[name=make]").click()
+        names = phone.ask("() => needs('t2v').names")
+        expected, everything = phone.ask(f"() => [{names[: names.index('decoder.onnx')]}, {names}].map(size)")
+        expected /= everything
+        assert expected > 0.8  # five of nine files
+        phone.tab.wait_for_function(f"() => document.querySelector('.demo progress').value > {expected - 1e-6}")
+        assert box.locator("progress").evaluate("(bar) => bar.value") == pytest.approx(expected)
+        box.locator("[name=stop]").click()
+        phone.tab.wait_for_function("() => !document.querySelector('.demo [name=make]').disabled", timeout=20_000)
+        assert box.locator("[role=status]").inner_text() == "Stopped."
+        (route,) = stalled
+        route.abort()
+        phone.tab.unroute("**/packed/decoder.onnx.js")
+        phone.tab.wait_for_timeout(300)
+        phone.complaints.clear()
+
     def test_loading_can_be_stopped(self, phone):
         make(phone, "t2v", "The model is there and is being started")
         panel(phone, "t2v").locator("[name=stop]").click()
         phone.tab.wait_for_function("() => !document.querySelector('.demo [name=make]').disabled")
         assert panel(phone, "t2v").locator("[role=status]").inner_text() == "Stopped."
+
+    def test_a_finger_draws_and_chooses(self, phone):
+        box, tab = panel(phone, "i2v"), phone.tab
+        pad = box.locator(".demo-draw canvas")
+        box.locator("[name=ink]").tap()
+        tab.wait_for_function("() => document.activeElement.name === 'ink'", timeout=20_000)
+        tab.keyboard.press("Escape")
+        box.locator("[name=example]").tap()
+        pad.scroll_into_view_if_needed()
+        pad.evaluate(
+            "(pad) => { window.fingers = []; pad.addEventListener('pointermove', (e) => fingers.push(e.pointerType)); }"
+        )
+        at, above = pad.bounding_box(), phone.ask("() => scrollY")
+        finger = tab.context.new_cdp_session(tab)
+        for kind, share in (("Start", 0.2), ("Move", 0.4), ("Move", 0.6), ("Move", 0.8), ("End", None)):
+            points = [] if share is None else [{"x": at["x"] + 0.5 * at["width"], "y": at["y"] + share * at["height"]}]
+            finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+        fingers = phone.ask("() => fingers")
+        assert fingers and set(fingers) == {"touch"} and phone.ask("() => scrollY") == above
+        lit = "(pad, [x, y]) => pad.getContext('2d').getImageData(x * pad.width, y * pad.height, 1, 1).data[0] > 200"
+        places = [(0.5, 0.3), (0.5, 0.7), (0.3, 0.16), (0.7, 0.16)]  # the line's; the 7's that it takes the place of
+        assert [pad.evaluate(lit, list(place)) for place in places] == [True, True, False, False]
+        box.locator("[name=ink]").select_option("green")
+        assert not pad.evaluate(lit, [0.5, 0.3]) and "red" in box.locator("[name=caption]").input_value()
+        box.locator("[name=ink]").select_option("")
+        assert pad.evaluate(lit, [0.5, 0.3])
 
     def test_with_the_keyboard_alone_stopped_half_way(self, phone):
         box, keys = panel(phone, "i2v"), phone.tab.keyboard
@@ -422,43 +517,74 @@ class TestOnAPhone:
         assert not box.locator(".demo-stored").is_visible()
         assert phone.complaints == []
 
-    def test_the_page_takes_no_more_than_four_times_as_long_as_pytorch(
-        self, phone, browser, one_thread, record_property
+    def test_the_page_takes_at_most_twice_as_long_as_pytorch(
+        self, phone, browser, one_thread, unchecked, record_property
     ):
-        """Two times was the aim. It depends on the processor: WebAssembly computes with vectors of 128 bits, PyTorch
-        with 512 where there are such, as on the machine where 1.9 to 2.8 was measured.
+        """Both do the same: 25 steps, after ten of which at most the guess is decoded and judged.
 
-        Both do the same: each step's guess is decoded and judged. Processor time, for a busy machine stretches the
-        clock; the best of three, in turn, after a first clip, in which the browser compiles.
+        Time of the processor in the thread that computes, for a busy machine stretches the clock; the best of three, in
+        turn, after a first clip, in which the browser compiles.
         """
         model, classifier = vdmlib.small.load_pretrained("t2v"), judge.load_classifier()
-        chromium = browser.new_browser_cdp_session()
-        panel(phone, "t2v").locator("[name=steps]").select_option("10")
+        chromium, box, steps = browser.new_browser_cdp_session(), panel(phone, "t2v"), 25
+        box.locator("[name=steps]").select_option(str(steps))
 
-        def used() -> dict[int, float]:
-            processes = chromium.send("SystemInfo.getProcessInfo")["processInfo"]
-            return {process["id"]: process["cpuTime"] for process in processes if process["type"] == "renderer"}
+        def used() -> float:
+            """Seconds of all workers of all pages so far: only one of them computes."""
+            processes, ticks = chromium.send("SystemInfo.getProcessInfo")["processInfo"], 0
+            for thread in [t for p in processes for t in Path(f"/proc/{p['id']}/task").glob("*")]:
+                with contextlib.suppress(FileNotFoundError):  # a thread that has ended
+                    if (thread / "comm").read_text().strip() == "DedicatedWorker":
+                        user, system = (thread / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
+                        ticks += int(user) + int(system)
+            return ticks / os.sysconf("SC_CLK_TCK")
 
-        def in_page() -> float:
+        def in_page() -> dict[str, float]:
             before = used()
             make(phone, "t2v")
-            return max(seconds - before.get(process, 0) for process, seconds in used().items())
+            whole, spent = used() - before, phone.ask("() => document.querySelector('.demo').spent")
+            of_networks = {name: spent[key] for name, key in zip(NETWORKS, ("t2v", "decoder", "judge"), strict=True)}
+            return {"clip": whole} | {n: whole * s / sum(of_networks.values()) for n, s in of_networks.items()}
 
-        def in_pytorch() -> float:
+        def in_pytorch(looks: int) -> dict[str, float]:
+            spent = dict.fromkeys(("decoder", "judge"), 0.0)
+
+            def timed(name, function, *given):
+                begin = time.process_time()
+                try:
+                    return function(*given)
+                finally:
+                    spent[name] += time.process_time() - begin
+
             def look(step):
-                judge.predict_digits(classifier, model.autoencoder.decode(step.x0).clamp(-1, 1))
+                nonlocal looks
+                looks -= 1
+                if looks >= 0:
+                    timed("judge", see, model.autoencoder.decode(step.x0).clamp(-1, 1))
 
-            before = time.process_time()
-            model.generate(["a red 7 moving left quickly"], steps=10, callback=look)
-            return time.process_time() - before
+            def see(video):
+                judge.predict_digits(classifier, video), judge.read_clip(video)
 
-        in_page(), in_pytorch()
-        pairs = [(in_page(), in_pytorch()) for _ in range(3)]
-        page, pytorch = (min(times) for times in zip(*pairs, strict=True))
-        clock = phone.ask("() => document.querySelector('.demo').seconds")
-        times = f"page {page:.2f} s ({clock:.2f} s by the clock), PyTorch {pytorch:.2f} s: {page / pytorch:.1f}"
-        record_property("measured", f"a clip in ten steps: {times}")
-        assert page < 4 * pytorch
+            decode = model.autoencoder.decode
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(model.autoencoder, "decode", lambda latents: timed("decoder", decode, latents))
+                begin = time.process_time()
+                timed("judge", see, model.generate(["a red 7 moving left quickly"], steps=steps, callback=look))
+                whole = time.process_time() - begin
+            return {"clip": whole, "denoiser": whole - sum(spent.values())} | spent
+
+        in_page()
+        looks = int(box.locator("[name=step]").get_attribute("max"))  # the last moment is the clip's
+        assert 5 <= looks <= 10
+        in_pytorch(looks)
+        pairs = [(in_page(), in_pytorch(looks)) for _ in range(3)]
+        page, pytorch = (min(times, key=lambda t: t["clip"]) for times in zip(*pairs, strict=True))
+        ratios = {name: page[name] / pytorch[name] for name in ("clip", *NETWORKS)}
+        times = (f"{n} {page[n]:.2f} s ({pytorch[n]:.2f} s): {ratio:.2f} times" for n, ratio in ratios.items())
+        record_property("measured", f"in the page (in PyTorch) for {steps} steps: {', '.join(times)}")
+        assert ratios["clip"] < 2
+        store(seconds={"page": page["clip"], "PyTorch": pytorch["clip"]}, ratios=ratios)
+        assert STORED["ratios"]["clip"] == pytest.approx(ratios["clip"], rel=0.5)
 
     def test_the_judge_is_the_librarys(self, phone):
         clips = data.MovingDigits("test", combinations="all").batch(range(12))
@@ -488,6 +614,24 @@ class TestOnAPhone:
         ]
         assert marked == expected
         assert {row[1][0] for rows, _ in expected for row in rows} == {"✓", "✗"}
+
+    @pytest.mark.parametrize(
+        ("ink", "hue", "says"),
+        [
+            (
+                "blue",
+                "red",
+                "says 7 as well. The drawing is blue, the sentence says red, and the judge sees red in the clip: "
+                "the sentence has won.",
+            ),
+            ("blue", "blue", "sees blue in the clip: the drawing has won."),
+            ("blue", "pink", "sees pink in the clip: neither has won."),
+            ("red", "red", "the sentence says 7 as well."),
+        ],
+    )
+    def test_whether_the_colours_of_drawing_and_sentence_agree(self, phone, ink, hue, says):
+        said = phone.ask(f"() => comparison(7, 7, parse('a red 7 moving left quickly'), '{ink}', '{hue}')")
+        assert said.endswith(says)
 
     @pytest.mark.parametrize(
         ("drawn", "last", "caption", "says"),

@@ -9,6 +9,7 @@ import functools
 import gzip
 import html
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ LIBRARY = ROOT / "vdmlib"
 STATIC = ROOT / "book/_static"
 BROWSER_PAGE = "book/in_your_browser"
 WORLD_PAGE = "book/what_moves"
+MEASURED = STATIC / "demo/examples/measured.json"  # by tests/book/test_browser_model.py
 WITH_MAP = ("book/intro", "book/map", "book/08_unet3d")
 
 CORRECTIONS = [
@@ -134,8 +136,10 @@ def add_demo(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
 
 
 def put_stored_clips(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Write the clips that the panels of the model show at first into the page itself, which then asks for nothing."""
+    """Write the clips that the panels of the model show at first, and what was measured, into the page itself, which
+    then asks for nothing."""
     if docname == BROWSER_PAGE:
+        source[0] = re.sub(r"\{\{ (\w+) \}\}", lambda found: measured()[found[1]], source[0])
         source[0] = re.sub(r'<div class="demo" data-kind="(\w+)">', lambda found: stored_clip(found[1]), source[0])
 
 
@@ -154,6 +158,22 @@ def stored_clip(kind: str) -> str:
         content = base64.b64encode((folder / name).read_bytes()).decode()
         images += f'<img alt="{alt}" src="data:image/{name.split(".")[1]};base64,{content}">'
     return f'<div class="demo" data-kind="{kind}" data-stored="{html.escape(about)}">{images}'
+
+
+def measured() -> dict[str, str]:
+    """What the page in the browser says of its numbers and its time, compared with PyTorch's."""
+    found = json.loads(MEASURED.read_text(encoding="utf-8"))
+    difference = max(found["difference"].values())
+    return {
+        "difference": f"{difference:.{-math.floor(math.log10(difference))}f}",
+        "bytes": str(math.ceil(1e5 * max(found["bytes"].values()))),
+        "page": f"{found['seconds']['page']:.1f}",
+        "pytorch": f"{found['seconds']['PyTorch']:.1f}",
+        "ratio": f"{found['ratios']['clip']:.1f}",
+        "denoiser": f"{found['ratios']['denoiser']:.1f}",
+        "decoder": f"{found['ratios']['decoder']:.1f}",
+        "judge": f"{found['ratios']['judge']:.1f}",
+    }
 
 
 def list_modules(app: Sphinx, docname: str, source: list[str]) -> None:

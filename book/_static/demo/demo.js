@@ -73,7 +73,8 @@ function needs(kind) {
   if (!model.worker) names.unshift("runtime.js", "model.js", "ort-wasm-simd-threaded.wasm");
   return { graphs: Object.fromEntries(graphs), names: [...new Set(names)].filter((name) => !model.sent.has(name)) };
 }
-const megabytes = (names) => Math.round(names.reduce((sum, name) => sum + SIZES[name], 0));
+const size = (names) => names.reduce((sum, name) => sum + SIZES[name], 0);
+const megabytes = (names) => Math.round(size(names));
 
 window.packed ??= {};
 function fetchPacked(name) {
@@ -103,24 +104,37 @@ function explain(message) {
   return `The model does not run here (${message}): reload the page, and press the button again.`;
 }
 
-// Send something to the worker; `each` sees its messages until one has `last`.
-function request(message, last, signal, each = () => {}) {
-  return new Promise((resolve, reject) => {
+function forget() {
+  model.worker?.terminate();
+  model.worker = null;
+  model.sent.clear();
+}
+
+// What the promise brings, unless *Stop* comes first.
+function unlessStopped(promise, signal) {
+  return Promise.race([promise, new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  })]);
+}
+
+// Send something to the worker; `each` sees its messages until one has `last`. A worker that fails or is stopped is ended.
+async function request(message, last, signal, each = () => {}) {
+  const answer = new Promise((resolve, reject) => {
     model.worker.onmessage = ({ data }) => {
       if (data.error) reject(new Error(explain(data.error)));
       else if (last.some((name) => name in data)) resolve(data);
       else each(data);
     };
     model.worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
-    signal.onabort = () => reject(signal.reason);
     model.worker.postMessage(message);
   });
-}
-
-function forget() {
-  model.worker?.terminate();
-  model.worker = null;
-  model.sent.clear();
+  try {
+    return await unlessStopped(answer, signal);
+  } catch (error) {
+    forget();
+    throw error;
+  }
 }
 
 async function load(kind, signal, progress) {
@@ -128,9 +142,8 @@ async function load(kind, signal, progress) {
   const { names, graphs } = needs(kind);
   const files = {};
   for (const [i, name] of names.entries()) {
-    progress(i / names.length);
-    files[name] = await unpack(name);
-    signal.throwIfAborted();
+    progress(size(names.slice(0, i)) / size(names));
+    files[name] = await unlessStopped(unpack(name), signal);
   }
   if (!names.length) return;
   progress();
@@ -185,10 +198,11 @@ const PIXELS_PER_FRAME = Object.values(SPEEDS).flatMap((speed) => FRAME_RATES.ma
 const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 const best = (list, score) => list.reduce((a, b) => (score(b) > score(a) ? b : a));
 const nearest = (pixels) => best(PIXELS_PER_FRAME, (possible) => -Math.abs(Math.log(Math.max(pixels, 1e-3) / possible)));
+const hueOf = (colour) => best(Object.keys(COLOURS), (name) => dot(COLOURS[name], colour) / Math.hypot(...COLOURS[name]));
 
 // A row for each property: [its name, what the sentence says, what the judge reads, whether that is right].
 function verdicts({ digit, colour, velocity }, { usual, ...said }, fps) {
-  const hue = best(Object.keys(COLOURS), (name) => dot(COLOURS[name], colour) / Math.hypot(...COLOURS[name]));
+  const hue = hueOf(colour);
   const way = best(Object.keys(DIRECTIONS), (name) => dot(DIRECTIONS[name], velocity));
   const [pixels, wanted] = [Math.hypot(...velocity), SPEEDS[said.speed] / fps];
   return [
@@ -200,13 +214,16 @@ function verdicts({ digit, colour, velocity }, { usual, ...said }, fps) {
   ].map((row) => (usual ? row : [row[0], "", row[2]]));
 }
 
-// Of a drawing: whether it and the sentence agree, and which of them the last frame follows.
-function comparison(drawn, last, { usual, digit }) {
+// Of a drawing: whether it and the sentence agree, and which of them the clip follows, in its last frame and its colour.
+function comparison(drawn, last, { usual, digit, colour }, ink = colour, hue = colour) {
+  const won = (seen, said, given) => ({ [said]: "the sentence has won", [given]: "the drawing has won" }[seen] ?? "neither has won");
   const read = `The judge reads ${drawn} in the drawing and ${last} in the last frame`;
   if (!usual) return `${read}.`;
-  if (drawn === Number(digit)) return `${read}; the sentence says ${digit} as well.`;
-  const won = { [digit]: "the sentence has won", [drawn]: "the drawing has won" }[last] ?? "neither has won";
-  return `${read}; the sentence says ${digit}. Drawing and sentence disagree, and ${won}.`;
+  const shape = drawn === Number(digit)
+    ? `${read}; the sentence says ${digit} as well.`
+    : `${read}; the sentence says ${digit}. Drawing and sentence disagree, and ${won(last, digit, drawn)}.`;
+  if (ink === colour) return shape;
+  return `${shape} The drawing is ${ink}, the sentence says ${colour}, and the judge sees ${hue} in the clip: ${won(hue, colour, ink)}.`;
 }
 
 // A drawing becomes a picture like those of the training: 30 pixels high or wide, its centre of mass in the middle.
@@ -267,6 +284,7 @@ const PAD = `
   <div class="demo-draw">
     <canvas width="280" height="280" role="img" aria-label="A place to draw on with a mouse or a finger"></canvas>
     <p><button type="button" name="example">Draw it for me</button> <button type="button" name="clear">Clear</button></p>
+    <p><label>ink <select name="ink"><option value="">as the sentence says</option>${options(Object.keys(COLOURS))}</select></label></p>
   </div>`;
 const panel = (kind) => `
   <form>
@@ -282,6 +300,7 @@ const panel = (kind) => `
         <label>steps <select name="steps">${options(["5", "10", "20", "25", "50", "100"], "25")}</select></label>
         <label>seed <input name="seed" type="number" min="0" max="4294967295" step="1" value="0" required></label>
       </p>
+      <p><label><input name="every" type="checkbox"> show the guess at every step, not at ten of them (takes longer)</label></p>
       <p><button name="make"></button> <button type="button" name="stop" hidden>Stop</button></p>
     </div>
   </form>
@@ -317,7 +336,7 @@ function makePanel(root) {
   const strokes = [...EXAMPLES[7]];
   let lent = true; // whether they are an example's, which the first stroke of one's own replaces
   let made = null; // what the clip was made from
-  let moments = []; // what the model had at each step: { step, timestep, noisy, guess, judged }; the clip is the last
+  let moments = []; // what the model had at some of the steps: { step, timestep, noisy, guess, judged }; the clip is the last
   let shown = 0;
   let beside = null; // another clip to compare with
   let moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -325,6 +344,7 @@ function makePanel(root) {
 
   // What is chosen.
 
+  const WORDS = ["colour", "digit", "direction", "speed"];
   const sentence = () => parse(field("caption").value);
   const fps = () => Number(field("fps").value);
 
@@ -335,17 +355,19 @@ function makePanel(root) {
     if (kind === "i2v") paint();
   }
   form.addEventListener("input", (event) => {
-    if (event.target.tagName === "SELECT" && event.target.name !== "steps") {
-      const [colour, digit, direction, speed] = ["colour", "digit", "direction", "speed"].map((name) => field(name).value);
+    if (WORDS.includes(event.target.name)) {
+      const [colour, digit, direction, speed] = WORDS.map((name) => field(name).value);
       field("caption").value = `a ${colour} ${digit} moving ${direction} ${speed}`;
     } else if (event.target.name === "caption") {
       const typed = sentence();
-      for (const name of ["colour", "digit", "direction", "speed"]) if (typed.usual) field(name).value = typed[name];
+      for (const name of WORDS) if (typed.usual) field(name).value = typed[name];
     }
     follow();
   });
 
   // The drawing.
+
+  const ink = () => field("ink").value || field("colour").value;
 
   function paint() {
     const pad = find(".demo-draw canvas");
@@ -353,7 +375,7 @@ function makePanel(root) {
     const css = (rgb) => `rgb(${rgb.map((value) => Math.round(255 * value))})`;
     context.fillStyle = css(BACKGROUND);
     context.fillRect(0, 0, pad.width, pad.height);
-    context.strokeStyle = css(COLOURS[field("colour").value]);
+    context.strokeStyle = css(COLOURS[ink()]);
     context.lineWidth = 20;
     context.lineCap = context.lineJoin = "round";
     for (const stroke of strokes) {
@@ -438,7 +460,7 @@ function makePanel(root) {
       const mark = { true: "✓ ", false: "✗ " }[right] ?? "";
       return element("tr", {}, element("th", { scope: "row", textContent: name }), element("td", { textContent: said }), element("td", { textContent: mark + read }));
     }));
-    find(".demo-reading").textContent = kind === "i2v" ? comparison(made.drawn, judged.digits.at(-1), sentence) : "";
+    find(".demo-reading").textContent = kind === "i2v" ? comparison(made.drawn, judged.digits.at(-1), sentence, made.ink, hueOf(judged.colour)) : "";
     field("step").max = moments.length - 1;
     field("step").value = index;
     find("output").textContent = final ? "the clip" : `${step} of ${made.steps}`;
@@ -471,8 +493,10 @@ function makePanel(root) {
     const number = (name) => Number(field(name).value);
     const asked = { kind, caption: sentence().words.join(" "), tokens: tokenize(sentence()), fps: fps() };
     for (const name of ["guidance", "steps", "seed"]) asked[name] = number(name);
+    asked.every = field("every").checked;
     if (kind === "i2v") {
-      const bytes = picture(strokes, field("colour").value);
+      asked.ink = ink();
+      const bytes = picture(strokes, asked.ink);
       asked.picture = Float32Array.from({ length: bytes.length }, (_, i) => bytes[(i % (SIZE * SIZE)) * 3 + Math.floor(i / (SIZE * SIZE))] / 127.5 - 1);
       const canvas = element("canvas", { width: SIZE, height: SIZE });
       const image = new ImageData(SIZE, SIZE);
@@ -503,8 +527,9 @@ function makePanel(root) {
     find(".demo-stored").hidden = true;
     find(".demo-command").textContent = "";
     const end = await request({ sample: asked }, ["clip", "stopped"], signal, ({ step, x, guess, ...about }) => {
-      moments.push({ step, noisy: frames(x, 8, 8, 0.4), guess: frames(guess, SIZE, 3, 1), ...about });
       progress.value = step / asked.steps;
+      if (!guess) return;
+      moments.push({ step, noisy: frames(x, 8, 8, 0.4), guess: frames(guess, SIZE, 3, 1), ...about });
       show(moments.length - 1);
     });
     if (end.stopped) return `Stopped after step ${end.stopped}.`;
@@ -538,7 +563,6 @@ function makePanel(root) {
       try {
         status.textContent = await work(stop.signal);
       } catch (error) {
-        forget();
         status.textContent = stop.signal.aborted ? "Stopped." : `No clip: ${error.message}`;
       }
       model.busy = false;

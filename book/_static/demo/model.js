@@ -79,6 +79,15 @@ function ddimSteps(steps) {
   return plan;
 }
 
+// The steps after which the guess is decoded and judged, most of them early on, where most happens: what a decoder takes is
+// less than a denoiser's call, but it adds up.
+const LOOKS = 10;
+function looks(steps, every) {
+  const all = Array.from({ length: steps }, (_, i) => i);
+  const some = Array.from({ length: LOOKS }, (_, i) => Math.round((steps - 1) * (i / (LOOKS - 1)) ** 2));
+  return new Set(every ? all : some);
+}
+
 // The networks.
 
 const sessions = {};
@@ -98,9 +107,13 @@ async function start(given) {
   postMessage({ ready: true });
 }
 
+const spent = {}; // seconds in each network, in the last clip
+
 // What a network gives, in the order of its outputs.
 async function run(name, inputs) {
+  const begin = performance.now();
   const outputs = await sessions[name].run(inputs);
+  spent[name] = (spent[name] ?? 0) + (performance.now() - begin) / 1000;
   return sessions[name].outputNames.map((output) => outputs[output].data);
 }
 
@@ -118,8 +131,9 @@ async function judge(clip) {
 
 let stopped = false;
 
-async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
+async function sample({ kind, tokens, fps, guidance, steps, seed, picture, every }) {
   stopped = false;
+  for (const name of Object.keys(spent)) spent[name] = 0;
   const begin = performance.now();
   const inputs = {
     tokens: new ort.Tensor("int32", Int32Array.from(tokens), [1, tokens.length]),
@@ -133,7 +147,7 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
   const random = new Random(seed);
   const x = random.normal(SHAPE.reduce((a, b) => a * b));
   const x0 = new Float32Array(x.length);
-  const plan = ddimSteps(steps);
+  const [plan, looked] = [ddimSteps(steps), looks(steps, every)];
   for (const [index, { timestep, alpha, alphaPrev, sigma, direction }] of plan.entries()) {
     const noisy = x.slice();
     const [v] = await run(kind, { ...inputs, x: floats(x, SHAPE), timestep: floats([timestep]) });
@@ -144,13 +158,17 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture }) {
       x0[i] = signal * x[i] - noise * v[i];
       x[i] = Math.sqrt(alphaPrev) * x0[i] + direction * eps + sigma * fresh[i];
     }
-    const guess = await decode(x0);
-    postMessage({ step: index + 1, timestep, x: noisy, guess, judged: await judge(guess) });
+    const look = { step: index + 1 };
+    if (looked.has(index)) {
+      const guess = await decode(x0);
+      Object.assign(look, { timestep, x: noisy, guess, judged: await judge(guess) });
+    }
+    postMessage(look);
     await new Promise((resolve) => setTimeout(resolve)); // hears "stop" here
     if (stopped) return postMessage({ stopped: index + 1 });
   }
   const clip = await decode(x);
-  postMessage({ x, clip, judged: await judge(clip), seconds: (performance.now() - begin) / 1000 });
+  postMessage({ x, clip, judged: await judge(clip), seconds: (performance.now() - begin) / 1000, spent });
 }
 
 onmessage = ({ data }) => {
