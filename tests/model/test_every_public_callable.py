@@ -140,6 +140,8 @@ EXCEPTIONS |= dict.fromkeys(
         "released.memory.lend_by_block",
         "released.memory.MemoryOptions.next_saving",
         "released.memory.MemoryOptions.difference",
+        "released.downloads.download",
+        "released.files.refuse_doubled_names",
         "released.names.resampler_name",
         "released.names.unet_names",
         "released.names.autoencoder_names",
@@ -290,7 +292,8 @@ ROWS = {
         lambda: files.opened(5).__enter__(), TypeError, "path is 5", "a string or a Path",
     ),
     "released.pipeline.VideoCrafterPipeline.from_checkpoint": (
-        lambda: vdmlib.VideoCrafterPipeline.from_checkpoint("nowhere", "v2v"), ValueError, "kind is 'v2v'", "use 't2v'",
+        lambda: vdmlib.VideoCrafterPipeline.from_checkpoint("nowhere", "v2v"), ValueError,
+        "kind is 'v2v'", "one of t2v, i2v",
     ),
     "released.pipeline.SamplingSettings": (lambda: SamplingSettings(eta=2), ValueError, "eta is 2", "from 0 to 1"),
     "released.pipeline.SamplingSettings.of": (
