@@ -935,15 +935,19 @@ def check_marks(mark: Any, maps: list[Any]) -> list[Any]:
     return marks
 
 
-def check_timeline(live: Any, waiting: Any, blocks: Any, marks: Any) -> None:
+def check_timeline(live: Any, waiting: Any, blocks: Any, marks: Any, layers: Any = ()) -> None:
     """Bytes and a name for each operation; marks are an operation's number and what is written there."""
-    for name, values in (("live", live), ("waiting", waiting), ("blocks", blocks), ("mark", marks)):
+    given = (("live", live), ("waiting", waiting), ("blocks", blocks), ("mark", marks), ("layers", layers))
+    for name, values in given:
         check_list(name, values)
     if not 0 < len(live) == len(waiting) == len(blocks):
         raise ValueError(f"live, waiting and blocks have {len(live)}, {len(waiting)} and {len(blocks)} entries.")
     for value in (*live, *waiting):
         check_number("live or waiting", value, 0)
     check_texts("blocks", blocks)
+    check_texts("layers", layers)
+    if layers and len(layers) != len(live):
+        raise ValueError(f"layers has {len(layers)} entries for {len(live)} operations: pass one for each.")
     for mark in marks:
         if not isinstance(mark, Sequence) or len(mark) != 2 or not isinstance(mark[1], str):
             raise TypeError(f"mark has {shown(mark)}: pass pairs of an operation's number and a text.")

@@ -1,6 +1,8 @@
 """The cells of chapter 11 that need a GPU and a download: run as there, with tiny checkpoints on the CPU."""
 
 import io
+import json
+import re
 from contextlib import redirect_stdout
 
 import nbformat
@@ -9,6 +11,7 @@ import torch
 from execute_notebooks import ROOT
 
 from vdmlib.released.estimate import MemoryEstimate
+from vdmlib.released.memory import GPU_WIDE_ELEMENTS
 from vdmlib.released.synthetic import tiny_checkpoint
 
 PAGE = ROOT / "book/11_gpu_sampling.ipynb"
@@ -50,6 +53,8 @@ class Page:
         gigabyte = dict.fromkeys(("encoding", "denoising", "decoding"), 10**9)
         estimate = MemoryEstimate({}, gigabyte, gigabyte)
         monkeypatch.setattr("vdmlib.estimate_memory", lambda *_, **__: estimate)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 10**9)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (15 * 10**9, 16 * 10**9))
 
     def download(self, name, _file):
@@ -87,6 +92,7 @@ def test_with_a_gpu_the_released_models_are_loaded_and_the_videos_kept(page, tmp
     printed = page.run(rest, STEPS=4)
     assert page.asked == ["VideoCrafter/VideoCrafter2", "VideoCrafter/Image2Video-512"]
     assert printed.count("memory options: fastest") == 2
+    assert "peak 3.00 GB, estimated 2.00" in printed
     videos = {path.name for path in (tmp_path / "videos").iterdir()}
     assert videos == {"boat.mp4", "sunset.mp4", *(f"boat_{fps}.mp4" for fps in (4, 8, 16, 28))}
     clips = page.names["clips"]
@@ -182,3 +188,39 @@ def test_every_message_of_the_table_is_produced(page, tmp_path):
     # What was in the working folder is there as before, and what was broken for a message is whole again.
     assert everything_in(tmp_path) == before
     assert page.names["pipe"]("x", image=page.names["sunset"], steps=1, progress=False).isfinite().all()
+
+
+def shown(cell_id: str) -> str:
+    """The stored outputs of a cell, as text."""
+    outputs = next(c.outputs for c in nbformat.read(PAGE, as_version=4).cells if c.id == cell_id)
+    return "\n".join(o.text if o.output_type == "stream" else o.data.get("text/html", "") for o in outputs)
+
+
+def test_time_on_a_t4_is_six_times_the_bound_that_the_page_computes():
+    text = nbformat.read(PAGE, as_version=4).cells[0].source
+    minutes = int(re.search(r"on a T4 that cannot take less than (\d+) minutes", text)[1])
+    cells_of_t4 = re.findall(r"<td>([^<]*)</td>", shown("gpu-42").split("T4", 1)[1])
+    assert minutes == 6 * int(cells_of_t4[3]) // 60
+
+
+def test_text_on_towers_is_what_was_counted():
+    printed = shown("gpu-31")
+    found = {name: float(gb) for name, gb in re.findall(r"([a-z]+(?:-| )[a-z ]+) (0\.\d{3})", printed)}
+    attention = max(gb for name, gb in found.items() if name.startswith("attention"))
+    assert 0 < abs(found["feed-forward"] - attention) < 0.02 * attention  # "nearly equal"
+    assert f"spatial transformer, {max(found, key=found.__getitem__)}" in printed
+    pixels, one = 2 * 16 * 40 * 64, 2 * 16 * 40 * 64 * 320 * 2
+    text = " ".join("".join(c.source for c in nbformat.read(PAGE, as_version=4).cells if c.id == "gpu-text-32").split())
+    assert f"four tensors of {one // 10**6} MB" in text and f"to {8 * one // 10**6} MB" in text
+    assert f"{GPU_WIDE_ELEMENTS // (8 * 320):,} of the {pixels:,} pixels" in text
+
+
+def test_what_the_text_says_was_measured_is_in_the_files():
+    files = [json.loads(path.read_text()) for path in sorted((ROOT / "tests/measured").glob("*_cpu.json"))]
+    rows = {file["model"]: file["rows"][0] for file in files}
+    sources = {c.id: " ".join(c.source.split()) for c in nbformat.read(PAGE, as_version=4).cells}
+    assert f"float32 took {rows['videocrafter2']['seconds per step']:.0f} s on two cores" in sources["gpu-text-43"]
+    off = max(abs(row["estimate / measured"] - 1) for row in rows.values())
+    assert f"in two whole runs at full size on a CPU this count was off by {off:.2%}" in sources[
+        "gpu-text-30c"
+    ].replace(" %", "%")

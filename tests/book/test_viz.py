@@ -332,6 +332,16 @@ MISTAKES = {
         TypeError,
         r"blocks is \[2\]: pass strings",
     ),
+    "a layer too few": (
+        lambda: viz.memory_over_time([1], [0], ["a"], (), ["", ""]),
+        ValueError,
+        "layers has 2 entries",
+    ),
+    "a layer that has no colour": (
+        lambda: viz.memory_over_time([1], [0], ["a"], (), ["norm"]),
+        ValueError,
+        r"layers has \['norm'\]: use ''",
+    ),
     "a mark after the end": (lambda: viz.memory_over_time([1], [0], ["a"], [(1, "x")]), ValueError, "mark is 1"),
     "a mark without words": (lambda: viz.memory_over_time([1], [0], ["a"], [0]), TypeError, "mark has 0: pass pairs"),
     "a network without blocks": (lambda: viz.unet_map([]), ValueError, "net is empty"),
@@ -485,6 +495,17 @@ def test_memory_is_drawn_as_it_was_counted():
     assert [text.get_text() for text in ax.texts] == ["a", "b", "most"]
     with pytest.raises(ValueError, match="have 6, 5 and 6 entries"):
         viz.memory_over_time(live, waiting[1:], blocks)
+
+
+def test_memory_has_the_colour_of_the_layer_that_computes():
+    live, layers = [1e9, 4e9, 2e9], ["attention over time", "feed-forward", ""]
+    above, strip = viz.memory_over_time(live, [0, 0, 0], ["a"] * 3, (), layers, {"weights": 6e9}).axes
+    tops = {area.get_label(): area.get_datalim(above.transData).ymax for area in above.collections}
+    assert tops == {"attention over time": 1, "feed-forward": 4, "other work": 2, "waiting": 0}
+    colours = {area.get_label(): colors.to_hex(area.get_facecolor()[0]) for area in above.collections}
+    assert colours["attention over time"] == style.COLOURS["time"].lower() and len(set(colours.values())) == 4
+    assert [(bar.get_x(), bar.get_width()) for bar in strip.patches] == [(0, 6), (6, 4)]
+    assert [text.get_text() for text in strip.texts] == ["weights 6.00", "peak 4.00"]
 
 
 def test_a_roofline_has_its_corner_where_both_limits_meet():

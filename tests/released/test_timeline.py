@@ -36,6 +36,30 @@ def test_operations_are_those_of_flop_counter_mode(full_size):
     assert of_kind["other"] < 1e-3 * of_kind.total()
 
 
+def test_layers_of_transformers_do_what_their_widths_say(full_size):
+    """Operations by formula: of each width so many transformers, over 16 frames of so many pixels."""
+    found = Counter()
+    for operation in full_size:
+        found[operation.layer] += operation.flops
+    levels = [(5, 40 * 64, 320), (5, 20 * 32, 640), (5, 10 * 16, 1280), (1, 5 * 8, 1280)]
+    first = (1, 40 * 64, 512)  # init_attention, over time only, has eight heads of 64 whatever its channels
+
+    def operations(each, where):
+        return sum(number * 16 * pixels * each(pixels, width) for number, pixels, width in where)
+
+    def attention(keys, projections, width):  # two products with each key, and layers of width × width
+        return 4 * keys * width + projections * 2 * width**2
+
+    over_time = operations(lambda _, w: 2 * attention(16, 4, w), [*levels, first])
+    assert found["attention over time"] == over_time
+    assert found["attention over space"] == operations(lambda pixels, w: attention(pixels, 4, w), levels)
+    keys_and_values = sum(number * 2 * 2 * 77 * 1024 * width for number, _, width in levels)  # once, for all frames
+    assert found["attention to text"] == operations(lambda _, w: attention(77, 2, w), levels) + keys_and_values
+    both = operations(lambda _, w: 2 * 24 * w**2, levels)
+    assert found["feed-forward"] == both + operations(lambda _, w: 24 * w**2, [first])
+    assert all("transformer" in o.kind for o in full_size if o.layer)
+
+
 def test_skips_wait_until_the_decoder_takes_them(full_size):
     # 320 channels three times at 40 × 64, ...; see the last column of the dimension table.
     assert max(o.skips for o in full_size) == 132_710_400

@@ -264,9 +264,11 @@ class VideoCrafterPipeline:
 
     def _check_finite(self, what: str, values: Tensor) -> None:
         if not values.isfinite().all():
+            wide = self.dtype in (torch.float32, torch.float64)
+            too_large = "" if wide else f" or too large for {dtype_name(self.dtype)}"
             raise ArithmeticError(
-                f"The {what} are not finite numbers: the weights are damaged or too large for "
-                f"{dtype_name(self.dtype)}, so download them again or load with dtype=torch.float32."
+                f"The {what} are not finite numbers: the weights are damaged{too_large}, so download them again"
+                f"{'' if wide else ' or load with dtype=torch.float32'}."
             )
 
     def _place(self) -> None:

@@ -1,10 +1,10 @@
 """One pass through the U-Net, operation by operation: what lives when, and what is computed and moved (chapter 11)."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-from ..attention import SpatialTransformer, TemporalTransformer
+from ..attention import SpatialTransformer, TemporalTransformer, TransformerBlock
 from ..checks import check_instance
 from ..devices import choose_dtype
 from ..resnet import Downsample, ResBlock, Upsample
@@ -52,6 +52,8 @@ class Operation:
     Attributes:
         block: of the U-Net, as in :meth:`vdmlib.UNet3D.named_blocks`; "" between blocks.
         kind: of the innermost layer, such as "spatial transformer"; "other" outside of these.
+        layer: of a transformer: "attention over space", "attention over time", "attention to text" (and picture),
+            "feed-forward"; "" outside of these.
         live: bytes of all tensors but weights and inputs after it.
         skips: how many of them wait for the decoder.
         flops: a multiplication and an addition count as two; operations other than products count nothing.
@@ -60,6 +62,7 @@ class Operation:
 
     block: str
     kind: str
+    layer: str
     live: int
     skips: int
     flops: int
@@ -70,7 +73,7 @@ class _Recorder(TensorLedger):
     def __init__(self):
         super().__init__()
         self.operations: list[Operation] = []
-        self.block, self.kinds, self.skips = "", ["other"], [0]
+        self.block, self.layer, self.kinds, self.skips = "", "", ["other"], [0]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = super().__torch_dispatch__(func, types, args, kwargs)
@@ -79,16 +82,17 @@ class _Recorder(TensorLedger):
         storages = {leaf.untyped_storage()._cdata for leaf in given}
         is_view = all(leaf.untyped_storage()._cdata in storages for leaf in made) and not func._schema.is_mutable
         moved = 0 if is_view else sum(stored_bytes(leaf) for leaf in [*given, *made])
-        self.operations.append(Operation(self.block, self.kinds[-1], self.bytes, sum(self.skips), flops, moved))
+        where = self.block, self.kinds[-1], self.layer
+        self.operations.append(Operation(*where, self.bytes, sum(self.skips), flops, moved))
         return result
 
     @contextmanager
-    def inside(self, block: str | None, kind: str | None) -> Iterator[None]:
-        before = self.block
-        self.block = before if block is None else block
+    def inside(self, block: str | None, kind: str | None, layer: str | None) -> Iterator[None]:
+        before = self.block, self.layer
+        self.block, self.layer = block or self.block, layer or self.layer
         self.kinds.append(kind or self.kinds[-1])
         yield
-        self.block = before
+        self.block, self.layer = before
         self.kinds.pop()
 
 
@@ -119,9 +123,11 @@ def timeline(
         make_fake(net, dtype)
         slice_layers(net, options, torch.device("cuda"))
         blocks = {block: name for name, block in net.named_blocks().items()}
+        layers = _layers_of_transformers(net)
         for module in net.modules():
-            if module in blocks or type(module) in _KINDS:
-                stack.enter_context(_watched(module, blocks.get(module), _KINDS.get(type(module)), recorder))
+            names = blocks.get(module), _KINDS.get(type(module)), layers.get(module)
+            if any(names):
+                stack.enter_context(_watched(module, *names, recorder))
         tokens = config.text_tokens + (16 if config.image_attention else 0)
         context = torch.empty(videos, tokens, config.context_channels or 0, dtype=dtype)
         with recorder:
@@ -129,16 +135,30 @@ def timeline(
     return recorder.operations
 
 
+def _layers_of_transformers(net: UNet3D) -> dict[nn.Module, str]:
+    found: dict[nn.Module, str] = {}
+    for transformer in net.modules():
+        if isinstance(transformer, SpatialTransformer | TemporalTransformer):
+            own = f"attention over {'space' if isinstance(transformer, SpatialTransformer) else 'time'}"
+            for block in cast(Iterable[TransformerBlock], transformer.blocks):
+                found[block.self_attention] = own
+                found[block.cross_attention] = "attention to text" if transformer.uses_context else own
+                found[block.feed_forward] = "feed-forward"
+    return found
+
+
 @contextmanager
-def _watched(module: nn.Module, block: str | None, kind: str | None, recorder: _Recorder) -> Iterator[None]:
+def _watched(
+    module: nn.Module, block: str | None, kind: str | None, layer: str | None, recorder: _Recorder
+) -> Iterator[None]:
     # No hooks: with them a network keeps what layers have returned, for whoever looks at it.
     forward: Callable[..., Tensor] = module.forward
 
-    def watched(*inputs: Any) -> Tensor:
-        with recorder.inside(block, kind):
+    def watched(*inputs: Any, **options: Any) -> Tensor:
+        with recorder.inside(block, kind, layer):
             if block is not None and block.startswith("decoder"):
                 recorder.skips.pop()  # Joined with what comes from below just before.
-            result = forward(*inputs)
+            result = forward(*inputs, **options)
         if block == "init_attention":
             recorder.skips.pop()  # Keeps its own result instead of that of the convolution.
         if block is not None and block.startswith(("encoder", "init")):

@@ -4,14 +4,29 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..checks import check_instance, check_number, check_pair, check_timeline
-from .style import COLOURS, FAINT, INK, MUTED, Number, mix, shown_once
+from .style import CARD, COLOURS, FAINT, INK, MUTED, Number, mix, shown_once
+
+# What computes, and in which colour: feed-forward layers look along no axis, and what nobody names is other work.
+_LAYERS = {
+    "": ("other work", mix(COLOURS["neutral"], 0.45)),
+    "attention over space": ("attention over space", COLOURS["space"]),
+    "attention over time": ("attention over time", COLOURS["time"]),
+    "attention to text": ("attention to text", COLOURS["text"]),
+    "feed-forward": ("feed-forward", INK),
+}
 
 
 def memory_over_time(
-    live: Sequence[Number], waiting: Sequence[Number], blocks: Sequence[str], mark: Sequence[tuple[int, str]] = ()
+    live: Sequence[Number],
+    waiting: Sequence[Number],
+    blocks: Sequence[str],
+    mark: Sequence[tuple[int, str]] = (),
+    layers: Sequence[str] = (),
+    weights: Mapping[str, Number] | None = None,
 ) -> Figure:
     """Draw how many bytes are in use after each operation, and which of them only wait.
 
@@ -20,21 +35,29 @@ def memory_over_time(
         blocks: to which part each operation belongs; shades tell one part from the next, and the first of a group
             of parts, as in "encoder 0", "encoder 1", names it below.
         mark: (operation, what to write there).
+        layers: which layer computes, as :class:`vdmlib.released.timeline.Operation` names it; each has its colour.
+        weights: {name: bytes} of what lies there all the time; a strip below shows it and the peak, to scale.
 
     Returns:
         The matplotlib figure, which a cell shows that ends in it.
 
     Raises:
-        ValueError, TypeError: if the three do not have one length, or hold something else.
+        ValueError, TypeError: if the lists do not have one length, or hold something else.
     """
-    check_timeline(live, waiting, blocks, mark)
-    figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    check_timeline(live, waiting, blocks, mark, layers)
+    heights = [5, 1] if weights else [1]
+    if unknown := set(layers) - set(_LAYERS):
+        raise ValueError(f"layers has {sorted(unknown)}: use {', '.join(map(repr, _LAYERS))}.")
+    figure, axes = plt.subplots(
+        len(heights), figsize=(7, 4.4 if weights else 3.4), layout="constrained", height_ratios=heights, squeeze=False
+    )
+    ax = axes[0, 0]
     x, high = range(len(live)), max(live) / 1e9
     changes = [i for i in x if blocks[i] and blocks[i] != next((b for b in reversed(blocks[:i]) if b), "")]
     for n, (start, end) in enumerate(zip(changes, [*changes[1:], len(x)], strict=True)):
         if n % 2:
             ax.axvspan(start, end, color=mix(FAINT, 0.35), lw=0, zorder=0)
-    ax.fill_between(x, np.array(live) / 1e9, color=mix(COLOURS["neutral"], 0.55), step="post", lw=0, label="at work")
+    _fill_layers(ax, np.array(live) / 1e9, np.array(layers or [""] * len(live)))
     ax.fill_between(x, np.array(waiting) / 1e9, color=COLOURS["skip"], step="post", lw=0, label="waiting")
     groups: dict[str, list[int]] = {}
     for i, block in enumerate(blocks):
@@ -47,8 +70,29 @@ def memory_over_time(
         place = {"xytext": (0.62 * i, 1.12 * high), "ha": "center", "fontsize": 10}
         ax.annotate(text, (i, live[i] / 1e9), **place, arrowprops={"arrowstyle": "-", "color": INK, "lw": 1})
     ax.set(xlim=(0, len(x)), ylim=(0, 1.25 * high), ylabel="GB beside the weights", xticks=[])
-    ax.legend(loc="upper left", ncols=2)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    if weights:
+        _strip(axes[1, 0], {**weights, "peak": max(live)})
     return shown_once(figure)
+
+
+def _fill_layers(ax: Axes, live: np.ndarray, layers: np.ndarray) -> None:
+    """The area under the curve, in one colour for each kind of layer that is in it."""
+    for layer, (label, colour) in _LAYERS.items():
+        here = layers == layer
+        if here.any():
+            ax.fill_between(range(len(live)), np.where(here, live, 0), color=colour, step="post", lw=0, label=label)
+
+
+def _strip(ax: Axes, parts: Mapping[str, Number]) -> None:
+    left = 0.0
+    for name, size in parts.items():
+        colour = mix(COLOURS["neutral"], 0.6) if name == "peak" else mix(COLOURS["neutral"], 0.3)
+        ax.barh(0, size / 1e9, left=left, color=colour, edgecolor=CARD)
+        ax.text(left + size / 2e9, 0, f"{name} {size / 1e9:.2f}", ha="center", va="center", fontsize=10)
+        left += size / 1e9
+    ax.set(xlim=(0, left), yticks=[], xlabel="GB, to scale")
+    ax.spines["left"].set_visible(False)
 
 
 def roofline(
