@@ -517,6 +517,7 @@ class TestOnAPhone:
         assert not box.locator(".demo-stored").is_visible()
         assert phone.complaints == []
 
+    @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="a thread's time is read from Linux's /proc")
     def test_the_page_takes_at_most_twice_as_long_as_pytorch(
         self, phone, browser, one_thread, unchecked, record_property
     ):
@@ -584,7 +585,7 @@ class TestOnAPhone:
         record_property("measured", f"in the page (in PyTorch) for {steps} steps: {', '.join(times)}")
         assert ratios["clip"] < 2
         store(seconds={"page": page["clip"], "PyTorch": pytorch["clip"]}, ratios=ratios)
-        assert STORED["ratios"]["clip"] == pytest.approx(ratios["clip"], rel=0.5)
+        assert ratios["clip"] > STORED["ratios"]["clip"] / 2  # other processors have other vectors
 
     def test_the_judge_is_the_librarys(self, phone):
         clips = data.MovingDigits("test", combinations="all").batch(range(12))
