@@ -359,7 +359,7 @@ def test_a_block_of_the_map_can_be_tapped(browser):
     for name in ("Encoder 6", "Middle"):
         tab.get_by_role("radio", name=name).tap()
         assert shown(tab) == name
-    tab.get_by_text("VideoCrafter1 I2V", exact=True).tap()
+    tab.get_by_role("radio", name="VideoCrafter1 I2V").tap()
     assert shown(tab) == "Middle" and "16" in tab.locator(".walk-about").inner_text()
     context.close()
 

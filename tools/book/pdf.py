@@ -121,43 +121,49 @@ def print_numbers(chromium, count: int, target: Path) -> None:
 Place = tuple[int, float | None]  # a sheet of the file, and how high on it; nothing for its top
 
 
-def link_inside(writer, places: dict[tuple[str, str], Place]) -> None:
-    """Let links to pages of the book, and to places in them, lead there in the file instead of to the web."""
+def link_inside(writer, places: dict[tuple[str, str], Place], owners: list[str]) -> None:
+    """Let links to pages of the book, and to places in them, lead there in the file instead of to the web.
+
+    Two pages may have places of the same name, so ``owners`` says to which page each sheet belongs.
+    """
     from pypdf.generic import ArrayObject, FloatObject, NameObject, NullObject
 
     address = public_address()
-    for page in writer.pages:
+    for page, owner in zip(writer.pages, owners, strict=True):
         for reference in page.get("/Annots", []):
             note = reference.get_object()
             uri = str(note.get("/A", {}).get("/URI", ""))
-            name, _, anchor = unquote(uri.removeprefix(address)).partition("#")
-            name = name.removesuffix(".html")
-            if uri.startswith(address) and (name, "") in places:
-                sheet, top = places.get((name, anchor), places[name, ""])
-                how = (
-                    [NameObject("/Fit")]
-                    if top is None
-                    else [NameObject("/XYZ"), NullObject(), FloatObject(top), NullObject()]
-                )
-                del note["/A"]
-                note[NameObject("/Dest")] = ArrayObject([writer.pages[sheet].indirect_reference, *how])
+            if isinstance(note.get("/Dest"), str):
+                name, anchor = owner, unquote(note["/Dest"].removeprefix("/"))
+            elif uri.startswith(address):
+                name, _, anchor = unquote(uri.removeprefix(address)).partition("#")
+                name = name.removesuffix(".html")
+            else:
+                continue
+            if (name, "") not in places:  # not in this file
+                continue
+            sheet, top = places.get((name, anchor), places[name, ""])
+            height = [NullObject(), FloatObject(top), NullObject()] if top is not None else []
+            how = NameObject("/XYZ" if height else "/Fit")
+            note.pop("/A", None)
+            there = writer.pages[sheet].indirect_reference
+            note[NameObject("/Dest")] = ArrayObject([there, how, *height])
 
 
 def join(chromium, printed: dict[str, Path], target: Path) -> int:
     """Put the printed pages together; return the number of sheets."""
     from pypdf import PdfReader, PdfWriter
 
-    writer, places = PdfWriter(), {}
+    writer, places, owners = PdfWriter(), {}, []
     for name, path in printed.items():
         reader, first = PdfReader(path), len(writer.pages)
-        places[name, ""] = first, None
+        owners += [name] * len(reader.pages)
         for anchor, there in reader.named_destinations.items():
-            places[name, unquote(anchor.removeprefix("/"))] = (
-                first + reader.get_destination_page_number(there),
-                there.top,
-            )
+            sheet = first + reader.get_destination_page_number(there)
+            places[name, unquote(anchor.removeprefix("/"))] = sheet, there.top
+        places[name, ""] = first, None
         writer.append(reader, import_outline=True)
-    link_inside(writer, places)
+    link_inside(writer, places, owners)
     numbers = target.with_suffix(".numbers.pdf")
     print_numbers(chromium, len(writer.pages), numbers)
     for sheet, number in zip(writer.pages, PdfReader(numbers).pages, strict=True):
