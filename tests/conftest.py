@@ -26,8 +26,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_terminal_summary(terminalreporter):
     """What tests have measured, with ``record_property("measured", ...)``: under -q, what they print is not shown."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
-    for what in [dict(getattr(report, "user_properties", ())).get("measured") for report in reports]:
-        if what:
+    for report in reports:
+        if getattr(report, "when", "") == "call" and (what := dict(report.user_properties).get("measured")):
             terminalreporter.write_line(f"measured · {what}")
 
 

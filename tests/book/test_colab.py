@@ -71,7 +71,10 @@ def test_the_colab_cell_installs_only_on_colab_and_only_once(monkeypatch):
     assert output_of(asked + cell) == ""
 
 
-@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+HANDED_OUT = sorted([*ROOT.glob("course/student/*.ipynb"), *ROOT.glob("course/assignments/*/assignment.ipynb")])
+
+
+@pytest.mark.parametrize("path", [*notebooks(), *HANDED_OUT], ids=lambda path: "-".join(path.parts[-2:]))
 def test_notebook_runs(path: Path):
     notebook = nbformat.read(path, as_version=4)
     try:

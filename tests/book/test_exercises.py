@@ -77,19 +77,19 @@ _ = check_double()
 ANSWERS = """
 from answers import right, wrong
 
-@wrong("ex-a", "ignores an argument")
+@wrong("ex-a", "ignores an argument", fails="thrice 5")
 def double(x, n):
     return 2 * x
 
-@wrong("ex-a", "hard-codes the example")
+@wrong("ex-a", "hard-codes the example", fails="thrice 5")
 def double(x, n):
     return 6
 
-@wrong("ex-a", "has the classic bug")
+@wrong("ex-a", "has the classic bug", fails="twice 3")
 def double(x, n):
     return x**n
 
-@wrong("ex-a", "has the right shape and nothing else")
+@wrong("ex-a", "has the right shape and nothing else", fails="twice 3")
 def double(x, n):
     return 0
 
@@ -140,6 +140,7 @@ def test_a_good_exercise_has_no_problems(tmp_path):
         ("a right answer is refused", lambda text: text.replace("sum([x] * n)", "sum([x] * 2)")),
         ("does not run", lambda text: text.replace("return x**n", "return y")),
         ("is taken for a stub", lambda text: text.replace("return x**n", "raise NotImplementedError")),
+        ("its fault is not named: 'twice 5'", lambda text: text.replace('fails="thrice 5"', 'fails="twice 5"', 1)),
         ("no answer that has the classic bug", lambda text: text.replace("has the classic bug", "ignores an argument")),
         ("fewer than two unusual right answers", lambda text: text[: text.index('@right("ex-a", "from')]),
         ("is none of ['double']", lambda text: text.replace("def double(x, n):\n    return 6", "def twice(x):\n    0")),

@@ -5,7 +5,7 @@ notebook has defined above the check. Each is a function or class with the name 
 
     from answers import right, wrong
 
-    @wrong("ex-unet2d-sizes", "hard-codes the example")
+    @wrong("ex-unet2d-sizes", "hard-codes the example", fails="of the sizes up to 572, 25 fit")
     def original_size(n):
         return {572: 388, 188: 4}.get(n)
 
@@ -40,12 +40,16 @@ _collected: list["Answer"] = []
 
 @dataclass(frozen=True)
 class Answer:
-    """``kind`` is one of ``KINDS``, or ``None`` for a right answer; ``about`` says what is special about it."""
+    """``kind`` is one of ``KINDS``, or ``None`` for a right answer; ``about`` says what is special about it.
+
+    ``fails`` is the sentence of the check that names its fault to the learner, the nearest that there is.
+    """
 
     label: str
     kind: str | None
     about: str
     value: Any
+    fails: str = ""
 
     def __str__(self) -> str:
         line = getattr(self.value, "__code__", None)
@@ -53,11 +57,11 @@ class Answer:
         return f"{self.value.__name__}{where}, which {self.kind or 'is right'}{': ' * bool(self.about)}{self.about}"
 
 
-def wrong(label: str, kind: str, about: str = "") -> Callable:
-    """Mark an answer that the check of this exercise has to refuse."""
+def wrong(label: str, kind: str, about: str = "", fails: str = "") -> Callable:
+    """Mark an answer that the check of this exercise has to refuse, with this sentence among those that fail."""
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of wrong answer: use one of {', '.join(map(repr, KINDS))}.")
-    return _collect(label, kind, about)
+    return _collect(label, kind, about, fails)
 
 
 def right(label: str, about: str) -> Callable:
@@ -65,9 +69,9 @@ def right(label: str, about: str) -> Callable:
     return _collect(label, None, about)
 
 
-def _collect(label: str, kind: str | None, about: str) -> Callable:
+def _collect(label: str, kind: str | None, about: str, fails: str = "") -> Callable:
     def decorate(value):
-        _collected.append(Answer(label, kind, about, value))
+        _collected.append(Answer(label, kind, about, value, fails))
         return value
 
     return decorate
@@ -119,7 +123,10 @@ def problems(exercise: Exercise, file: Path) -> Iterator[str]:
             yield f"{answer} is none of {sorted(asked)}"
         names.update(solution)
         names[answer.value.__name__] = answer.value
-        yield from _blame(str(answer), _check(exercise, names), expected=answer.kind is None)
+        report = _check(exercise, names)
+        yield from _blame(str(answer), report, expected=answer.kind is None)
+        if answer.kind and report.failing and answer.fails not in report.failing:
+            yield f"{answer}: its fault is not named: {answer.fails!r} is not among {report.failing}"
     for kind in KINDS:
         if not any(answer.kind == kind for answer in tried):
             yield f"no answer that {kind}"

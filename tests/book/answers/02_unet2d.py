@@ -8,17 +8,17 @@ from einops import rearrange, repeat
 from vdmlib.unet2d import UNet2D
 
 
-@wrong("ex-unet2d-sizes", "ignores an argument")
+@wrong("ex-unet2d-sizes", "ignores an argument", fails="100 is too small")
 def original_size(n):
     return 388
 
 
-@wrong("ex-unet2d-sizes", "hard-codes the example")
+@wrong("ex-unet2d-sizes", "hard-codes the example", fails="of the sizes up to 572, 25 fit")
 def original_size(n):
     return {572: 388, 188: 4}.get(n)
 
 
-@wrong("ex-unet2d-sizes", "has the classic bug", "rounds odd sides down")
+@wrong("ex-unet2d-sizes", "has the classic bug", "rounds odd sides down", fails="all of them lose the same border")
 def original_size(n):
     for _ in range(4):
         n = (n - 4) // 2
@@ -28,7 +28,12 @@ def original_size(n):
     return n if n > 0 else None
 
 
-@wrong("ex-unet2d-sizes", "has the classic bug", "forgets the two convolutions at the bottom")
+@wrong(
+    "ex-unet2d-sizes",
+    "has the classic bug",
+    "forgets the two convolutions at the bottom",
+    fails="572 gives 388, as in the paper",
+)
 def original_size(n):
     for _ in range(4):
         n -= 4
@@ -40,7 +45,7 @@ def original_size(n):
     return n if n > 0 else None
 
 
-@wrong("ex-unet2d-sizes", "has the right shape and nothing else")
+@wrong("ex-unet2d-sizes", "has the right shape and nothing else", fails="572 gives 388, as in the paper")
 def original_size(n):
     return n if n % 2 == 0 else None
 
@@ -80,37 +85,52 @@ class Adding(UNet2D):
         return self.finish(self.out(h), x)
 
 
-@wrong("ex-unet2d-add", "ignores an argument", "the noise level")
+@wrong("ex-unet2d-add", "ignores an argument", "the noise level", fails="picture and noise level go in together")
 class AddingUNet(Adding):
     def forward(self, x, noise_level):
         return super().forward(x, torch.zeros_like(noise_level))
 
 
-@wrong("ex-unet2d-add", "hard-codes the example", "only the finest skip")
+@wrong(
+    "ex-unet2d-add",
+    "hard-codes the example",
+    "only the finest skip",
+    fails="the lowest decoder block gets below + skip",
+)
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h + skip if number == len(self.decoder_blocks) - 1 else h
 
 
-@wrong("ex-unet2d-add", "has the classic bug", "only the coarsest skip")
+@wrong("ex-unet2d-add", "has the classic bug", "only the coarsest skip", fails="and the last one")
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h + skip if number == 0 else h
 
 
-@wrong("ex-unet2d-add", "has the classic bug", "subtracts a part")
+@wrong("ex-unet2d-add", "has the classic bug", "subtracts a part", fails="the lowest decoder block gets below + skip")
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h - 0.3 * skip
 
 
-@wrong("ex-unet2d-add", "has the classic bug", "multiplies instead of adding")
+@wrong(
+    "ex-unet2d-add",
+    "has the classic bug",
+    "multiplies instead of adding",
+    fails="the lowest decoder block gets below + skip",
+)
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h * (1 + skip)
 
 
-@wrong("ex-unet2d-add", "has the classic bug", "adds the picture to the answer, and no skip")
+@wrong(
+    "ex-unet2d-add",
+    "has the classic bug",
+    "adds the picture to the answer, and no skip",
+    fails="what comes out of `out` is the answer",
+)
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h
@@ -119,13 +139,15 @@ class AddingUNet(Adding):
         return answer + x
 
 
-@wrong("ex-unet2d-add", "has the classic bug", "adds the picture as well")
+@wrong(
+    "ex-unet2d-add", "has the classic bug", "adds the picture as well", fails="what comes out of `out` is the answer"
+)
 class AddingUNet(Adding):
     def finish(self, answer, x):
         return answer + x
 
 
-@wrong("ex-unet2d-add", "has the right shape and nothing else")
+@wrong("ex-unet2d-add", "has the right shape and nothing else", fails="the lowest decoder block gets below + skip")
 class AddingUNet(Adding):
     def merge(self, h, skip, number):
         return h
@@ -157,29 +179,41 @@ class AddingUNet(Adding):
         return self.out(level(torch.cat([x, sigma], dim=1), 0))
 
 
-@wrong("ex-unet2d-shuffle", "ignores an argument", "gives back what was folded last")
+@wrong(
+    "ex-unet2d-shuffle", "ignores an argument", "gives back what was folded last", fails="fold gives everything back"
+)
 def unfold(x):
     folded = x[:, ::4]
     return torch.arange(folded.numel() * 4).float().reshape(len(x), -1, 2 * x.shape[2], 2 * x.shape[3])
 
 
-@wrong("ex-unet2d-shuffle", "hard-codes the example")
+@wrong("ex-unet2d-shuffle", "hard-codes the example", fails="fold gives everything back")
 def fold(x):
     x = x.flatten()[: 3 * 4 * 6 * (x.numel() // 72)].reshape(-1, 3, 4, 6)
     return rearrange(x, "b c (h i) (w j) -> b (c i j) h w", i=2, j=2)
 
 
-@wrong("ex-unet2d-shuffle", "has the classic bug", "quarters instead of neighbours")
+@wrong(
+    "ex-unet2d-shuffle",
+    "has the classic bug",
+    "quarters instead of neighbours",
+    fails="the four of a square are at one place",
+)
 def fold(x):
     return rearrange(x, "b c (i h) (j w) -> b (c i j) h w", i=2, j=2)
 
 
-@wrong("ex-unet2d-shuffle", "has the classic bug", "another order of channels than fold's")
+@wrong(
+    "ex-unet2d-shuffle",
+    "has the classic bug",
+    "another order of channels than fold's",
+    fails="unfold gives everything back",
+)
 def unfold(x):
     return rearrange(x, "b (c i j) h w -> b c (h j) (w i)", i=2, j=2)
 
 
-@wrong("ex-unet2d-shuffle", "has the right shape and nothing else")
+@wrong("ex-unet2d-shuffle", "has the right shape and nothing else", fails="the four of a square are at one place")
 def fold(x):
     return x.reshape(len(x), 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
 

@@ -9,27 +9,32 @@ from torch import nn
 from vdmlib.temporal import inflate_conv2d, per_video
 
 
-@wrong("ex-temporal-field", "ignores an argument", "the dilations")
+@wrong("ex-temporal-field", "ignores an argument", "the dilations", fails="dilations 1, 2, 4, 8 see 31")
 def temporal_field(kernels, dilations):
     return 1 + sum(k - 1 for k in kernels)
 
 
-@wrong("ex-temporal-field", "hard-codes the example", "kernels of three")
+@wrong("ex-temporal-field", "hard-codes the example", "kernels of three", fails="as measured")
 def temporal_field(kernels, dilations):
     return 1 + sum(2 * d for d in dilations)
 
 
-@wrong("ex-temporal-field", "hard-codes the example")
+@wrong("ex-temporal-field", "hard-codes the example", fails="as measured")
 def temporal_field(kernels, dilations):
     return {(1,): 3, (1, 1, 1, 1): 9, (1, 2, 4, 8): 31, (): 1}.get(tuple(dilations), 9)
 
 
-@wrong("ex-temporal-field", "has the classic bug", "counts the taps, not the gaps")
+@wrong("ex-temporal-field", "has the classic bug", "counts the taps, not the gaps", fails="the block's four see 9")
 def temporal_field(kernels, dilations):
     return sum(k * d for k, d in zip(kernels, dilations, strict=True))
 
 
-@wrong("ex-temporal-field", "has the classic bug", "jumps multiply, as if frames were halved")
+@wrong(
+    "ex-temporal-field",
+    "has the classic bug",
+    "jumps multiply, as if frames were halved",
+    fails="dilations 1, 2, 4, 8 see 31",
+)
 def temporal_field(kernels, dilations):
     field, jump = 1, 1
     for k, d in zip(kernels, dilations, strict=True):
@@ -37,7 +42,7 @@ def temporal_field(kernels, dilations):
     return field
 
 
-@wrong("ex-temporal-field", "has the right shape and nothing else")
+@wrong("ex-temporal-field", "has the right shape and nothing else", fails="dilations 1, 2, 4, 8 see 31")
 def temporal_field(kernels, dilations):
     return len(kernels) + len(dilations) + 1
 
@@ -65,22 +70,26 @@ def with_taps(convolution, taps):
     return inflated
 
 
-@wrong("ex-temporal-inflate", "ignores an argument", "always three frames")
+@wrong(
+    "ex-temporal-inflate", "ignores an argument", "always three frames", fails="the kernel of five frames is 5 × 3 × 3"
+)
 def inflate_repeated(convolution, frames=3):
     return with_taps(convolution, [1 / 3] * 3)
 
 
-@wrong("ex-temporal-inflate", "hard-codes the example", "divides by 3")
+@wrong("ex-temporal-inflate", "hard-codes the example", "divides by 3", fails="one frame changes nothing")
 def inflate_repeated(convolution, frames=3):
     return with_taps(convolution, [1 / 3] * frames)
 
 
-@wrong("ex-temporal-inflate", "has the classic bug", "forgets to divide")
+@wrong("ex-temporal-inflate", "has the classic bug", "forgets to divide", fails="right on a still video, 3 frames")
 def inflate_repeated(convolution, frames=3):
     return with_taps(convolution, [1] * frames)
 
 
-@wrong("ex-temporal-inflate", "has the classic bug", "divides the bias as well")
+@wrong(
+    "ex-temporal-inflate", "has the classic bug", "divides the bias as well", fails="right on a still video, 3 frames"
+)
 def inflate_repeated(convolution, frames=3):
     inflated = with_taps(convolution, [1 / frames] * frames)
     with torch.no_grad():
@@ -88,23 +97,30 @@ def inflate_repeated(convolution, frames=3):
     return inflated
 
 
-@wrong("ex-temporal-inflate", "has the classic bug", "binomial taps")
+@wrong("ex-temporal-inflate", "has the classic bug", "binomial taps", fails="all time steps are alike")
 def inflate_repeated(convolution, frames=3):
     taps = {1: [1], 3: [1 / 4, 1 / 2, 1 / 4], 5: [1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16]}
     return with_taps(convolution, taps[frames])
 
 
-@wrong("ex-temporal-inflate", "has the classic bug", "only the first and the last step")
+@wrong(
+    "ex-temporal-inflate", "has the classic bug", "only the first and the last step", fails="all time steps are alike"
+)
 def inflate_repeated(convolution, frames=3):
     return with_taps(convolution, [1] if frames == 1 else [0.5, *[0] * (frames - 2), 0.5])
 
 
-@wrong("ex-temporal-inflate", "has the classic bug", "first and last alike, the middle takes what is left")
+@wrong(
+    "ex-temporal-inflate",
+    "has the classic bug",
+    "first and last alike, the middle takes what is left",
+    fails="all time steps are alike",
+)
 def inflate_repeated(convolution, frames=3):
     return with_taps(convolution, [1] * (frames // 2) + [2 - frames] + [1] * (frames // 2))
 
 
-@wrong("ex-temporal-inflate", "has the right shape and nothing else")
+@wrong("ex-temporal-inflate", "has the right shape and nothing else", fails="wrong where something moves")
 def inflate_repeated(convolution, frames=3):
     return inflate_conv2d(convolution, frames)
 
@@ -143,14 +159,14 @@ class Convolving(nn.Module):
         return per_video(lambda video: self.convolution(F.pad(video, (0, 0, 0, 0, before, after))), x)
 
 
-@wrong("ex-temporal-causal", "ignores an argument", "the frames before")
+@wrong("ex-temporal-causal", "ignores an argument", "the frames before", fails="each depends on itself and two before")
 class CausalConvolution(Convolving):
     def forward(self, x):
         now = rearrange(self.convolution.weight[:, :, 2], "o i 1 1 -> o i")
         return torch.einsum("oi,bfihw->bfohw", now, x) + self.convolution.bias[:, None, None]
 
 
-@wrong("ex-temporal-causal", "hard-codes the example", "8 channels")
+@wrong("ex-temporal-causal", "hard-codes the example", "8 channels", fails="any number of channels")
 class CausalConvolution(Convolving):
     def __init__(self, channels):
         super().__init__(8)
@@ -160,19 +176,24 @@ class CausalConvolution(Convolving):
         return self.padded(x, 2, 0)
 
 
-@wrong("ex-temporal-causal", "has the classic bug", "looks both ways")
+@wrong("ex-temporal-causal", "has the classic bug", "looks both ways", fails="no frame depends on a later one")
 class CausalConvolution(Convolving):
     def forward(self, x):
         return self.padded(x, 1, 1)
 
 
-@wrong("ex-temporal-causal", "has the classic bug", "looks ahead")
+@wrong("ex-temporal-causal", "has the classic bug", "looks ahead", fails="no frame depends on a later one")
 class CausalConvolution(Convolving):
     def forward(self, x):
         return self.padded(x, 0, 2)
 
 
-@wrong("ex-temporal-causal", "has the classic bug", "reads the axes as b c f h w")
+@wrong(
+    "ex-temporal-causal",
+    "has the classic bug",
+    "reads the axes as b c f h w",
+    fails="each depends on itself and two before",
+)
 class CausalConvolution(Convolving):
     def forward(self, x):
         weight = self.convolution.weight[0, 0, :, 0, 0].reshape(1, 1, 3, 1, 1)
@@ -181,7 +202,7 @@ class CausalConvolution(Convolving):
         return rearrange(rows, "(b f) 1 c h w -> b f c h w", b=len(x))
 
 
-@wrong("ex-temporal-causal", "has the right shape and nothing else")
+@wrong("ex-temporal-causal", "has the right shape and nothing else", fails="each depends on itself and two before")
 class CausalConvolution(Convolving):
     def forward(self, x):
         return x

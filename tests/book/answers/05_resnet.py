@@ -16,32 +16,32 @@ def by_terms(c_in, c_out, c_embedding, temporal, film, bias=1, temporal_bias=1, 
     return weights + (4 * (2 * c_out + (3 * c_out + temporal_bias) * c_out) if temporal else 0)
 
 
-@wrong("ex-resnet-weights", "ignores an argument")
+@wrong("ex-resnet-weights", "ignores an argument", fails="scaled and shifted")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return by_terms(c_in, c_out, c_embedding, temporal, film=False)
 
 
-@wrong("ex-resnet-weights", "ignores an argument")
+@wrong("ex-resnet-weights", "ignores an argument", fails="with layers for time")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return by_terms(c_in, c_out, c_embedding, temporal=False, film=film)
 
 
-@wrong("ex-resnet-weights", "hard-codes the example")
+@wrong("ex-resnet-weights", "hard-codes the example", fails="same channels")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return by_terms(c_in, c_out, 128, temporal, film)
 
 
-@wrong("ex-resnet-weights", "has the classic bug", "forgets the biases")
+@wrong("ex-resnet-weights", "has the classic bug", "forgets the biases", fails="same channels")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return by_terms(c_in, c_out, c_embedding, temporal, film, bias=0, temporal_bias=0)
 
 
-@wrong("ex-resnet-weights", "has the classic bug", "forgets the 1 × 1 convolution")
+@wrong("ex-resnet-weights", "has the classic bug", "forgets the 1 × 1 convolution", fails="other channels")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return by_terms(c_in, c_out, c_embedding, temporal, film, skip=False)
 
 
-@wrong("ex-resnet-weights", "has the right shape and nothing else")
+@wrong("ex-resnet-weights", "has the right shape and nothing else", fails="same channels")
 def resblock_weights(c_in, c_out, c_embedding, temporal=False, film=False):
     return 18 * c_in * c_out
 
@@ -73,42 +73,49 @@ def axes_of(over):
     return FRAME if over == "frame" else VIDEO
 
 
-@wrong("ex-resnet-norm", "ignores an argument")
+@wrong("ex-resnet-norm", "ignores an argument", fails="over a video")
 def video_norm(x, groups, over):
     return normed(x, FRAME, groups)
 
 
-@wrong("ex-resnet-norm", "ignores an argument")
+@wrong("ex-resnet-norm", "ignores an argument", fails="over a frame")
 def video_norm(x, groups, over):
     return normed(x, axes_of(over), 1)
 
 
-@wrong("ex-resnet-norm", "hard-codes the example")
+@wrong("ex-resnet-norm", "hard-codes the example", fails="the small number is added to the variance")
 def video_norm(x, groups, over):
     return normed(x, axes_of(over), 4 if x.shape[2] == 8 else groups)
 
 
-@wrong("ex-resnet-norm", "has the classic bug", "forgets the root")
+@wrong("ex-resnet-norm", "has the classic bug", "forgets the root", fails="over a frame")
 def video_norm(x, groups, over):
     return normed(x, axes_of(over), groups, root=False)
 
 
-@wrong("ex-resnet-norm", "has the classic bug", "divides the variance by one less")
+@wrong("ex-resnet-norm", "has the classic bug", "divides the variance by one less", fails="over a frame")
 def video_norm(x, groups, over):
     return normed(x, axes_of(over), groups, unbiased=True)
 
 
-@wrong("ex-resnet-norm", "has the classic bug", "every second channel makes a group")
+@wrong("ex-resnet-norm", "has the classic bug", "every second channel makes a group", fails="over a frame")
 def video_norm(x, groups, over):
     return normed(x, axes_of(over), groups, layout="c g")
 
 
-@wrong("ex-resnet-norm", "has the classic bug", "all videos of the batch share mean and variance")
+@wrong(
+    "ex-resnet-norm", "has the classic bug", "all videos of the batch share mean and variance", fails="one frame alone"
+)
 def video_norm(x, groups, over):
     return normed(x, FRAME if over == "frame" else (0, *VIDEO), groups)
 
 
-@wrong("ex-resnet-norm", "has the classic bug", "adds the small number to the deviation")
+@wrong(
+    "ex-resnet-norm",
+    "has the classic bug",
+    "adds the small number to the deviation",
+    fails="the small number is added to the variance",
+)
 def video_norm(x, groups, over):
     members = rearrange(x, "b f (g c) h w -> b f g c h w", g=groups)
     away = members - members.mean(dim=axes_of(over), keepdim=True)
@@ -116,7 +123,7 @@ def video_norm(x, groups, over):
     return rearrange(away, "b f g c h w -> b f (g c) h w")
 
 
-@wrong("ex-resnet-norm", "has the right shape and nothing else")
+@wrong("ex-resnet-norm", "has the right shape and nothing else", fails="over a frame")
 def video_norm(x, groups, over):
     return x - x.mean()
 
@@ -153,7 +160,7 @@ class Gate(nn.Module):
         self.alpha = nn.Parameter(torch.full(shape, start))
 
 
-@wrong("ex-resnet-gate", "ignores an argument")
+@wrong("ex-resnet-gate", "ignores an argument", fails="twenty steps make it better")
 class Gated(Gate):
     def __init__(self, branch):
         super().__init__(nn.Identity())
@@ -162,13 +169,18 @@ class Gated(Gate):
         return x + self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "hard-codes the example")
+@wrong("ex-resnet-gate", "hard-codes the example", fails="the first step moves alpha, and alpha only")
 class Gated(Gate):
     def forward(self, x):
         return x + 0 * self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "has the classic bug", "the branch ends in zeros as well")
+@wrong(
+    "ex-resnet-gate",
+    "has the classic bug",
+    "the branch ends in zeros as well",
+    fails="the first step moves alpha, and alpha only",
+)
 class Gated(Gate):
     def __init__(self, branch):
         super().__init__(branch)
@@ -180,7 +192,7 @@ class Gated(Gate):
         return x + self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "has the classic bug", "alpha is a number that no optimizer sees")
+@wrong("ex-resnet-gate", "has the classic bug", "alpha is a number that no optimizer sees", fails="alpha is learned")
 class Gated(nn.Module):
     def __init__(self, branch):
         super().__init__()
@@ -190,7 +202,7 @@ class Gated(nn.Module):
         return x + self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "has the classic bug", "alpha starts at 1")
+@wrong("ex-resnet-gate", "has the classic bug", "alpha starts at 1", fails="fresh, it changes nothing")
 class Gated(Gate):
     def __init__(self, branch):
         super().__init__(branch, start=1.0)
@@ -199,13 +211,18 @@ class Gated(Gate):
         return x + self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "has the classic bug", "a mixture: what the branch gains, x loses")
+@wrong(
+    "ex-resnet-gate",
+    "has the classic bug",
+    "a mixture: what the branch gains, x loses",
+    fails="with alpha = 1 it is x + branch(x)",
+)
 class Gated(Gate):
     def forward(self, x):
         return (1 - self.alpha) * x + self.alpha * self.branch(x)
 
 
-@wrong("ex-resnet-gate", "has the right shape and nothing else")
+@wrong("ex-resnet-gate", "has the right shape and nothing else", fails="twenty steps make it better")
 class Gated(Gate):
     def forward(self, x):
         return (1 + self.alpha) * x

@@ -17,52 +17,62 @@ def distances(n):
     return torch.arange(n)[None, :] - torch.arange(n)[:, None]
 
 
-@wrong("ex-attention-window", "ignores an argument")
+@wrong("ex-attention-window", "ignores an argument", fails="who is out of reach moves nothing")
 def window_attention(q, k, v, reach):
     return F.scaled_dot_product_attention(q, k, v)
 
 
-@wrong("ex-attention-window", "hard-codes the example")
+@wrong("ex-attention-window", "hard-codes the example", fails="a reach of 0 gives v")
 def window_attention(q, k, v, reach):
     return masked(q, k, v, distances(q.shape[1]).abs() <= 2)
 
 
-@wrong("ex-attention-window", "has the classic bug", "forgets the root")
+@wrong("ex-attention-window", "has the classic bug", "forgets the root", fails="a reach beyond the ends is attention")
 def window_attention(q, k, v, reach):
     return masked(q, k, v, distances(q.shape[1]).abs() <= reach, root=False)
 
 
-@wrong("ex-attention-window", "has the classic bug", "masks after the softmax")
+@wrong("ex-attention-window", "has the classic bug", "masks after the softmax", fails="a reach of 0 gives v")
 def window_attention(q, k, v, reach):
     p = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1)
     return (p * (distances(q.shape[1]).abs() <= reach)) @ v
 
 
-@wrong("ex-attention-window", "has the classic bug", "far scores are 0 and not minus infinity")
+@wrong(
+    "ex-attention-window",
+    "has the classic bug",
+    "far scores are 0 and not minus infinity",
+    fails="who is out of reach moves nothing",
+)
 def window_attention(q, k, v, reach):
     scores = q @ k.mT / math.sqrt(q.shape[-1]) * (distances(q.shape[1]).abs() <= reach)
     return scores.softmax(dim=-1) @ v
 
 
-@wrong("ex-attention-window", "has the classic bug", "one token too few")
+@wrong("ex-attention-window", "has the classic bug", "one token too few", fails="strong scores")
 def window_attention(q, k, v, reach):
     return masked(q, k, v, distances(q.shape[1]).abs() < max(reach, 1))
 
 
-@wrong("ex-attention-window", "has the classic bug", "looks back only")
+@wrong("ex-attention-window", "has the classic bug", "looks back only", fails="a reach beyond the ends is attention")
 def window_attention(q, k, v, reach):
     far = distances(q.shape[1])
     return masked(q, k, v, (far <= 0) & (far >= -reach))
 
 
-@wrong("ex-attention-window", "has the classic bug", "softmax over the queries")
+@wrong(
+    "ex-attention-window",
+    "has the classic bug",
+    "softmax over the queries",
+    fails="a reach beyond the ends is attention",
+)
 def window_attention(q, k, v, reach):
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     far = distances(q.shape[1]).abs() > reach
     return scores.masked_fill(far, float("-inf")).softmax(dim=-2) @ v
 
 
-@wrong("ex-attention-window", "has the right shape and nothing else")
+@wrong("ex-attention-window", "has the right shape and nothing else", fails="a reach beyond the ends is attention")
 def window_attention(q, k, v, reach):
     return v
 
@@ -106,33 +116,38 @@ def everywhere(x):
     return itertools.product(range(f), range(h), range(w))
 
 
-@wrong("ex-attention-hears", "ignores an argument")
+@wrong("ex-attention-hears", "ignores an argument", fails="a layer in which nobody hears another")
 def who_hears(layer, x):
     return {"own frame", "same pixel", "elsewhere"}
 
 
-@wrong("ex-attention-hears", "hard-codes the example", "asks the name of the layer")
+@wrong("ex-attention-hears", "hard-codes the example", "asks the name of the layer", fails="temporal self-attention")
 def who_hears(layer, x):
     name = type(layer).__name__
     return {"own frame"} if "Spatial" in name else {"same pixel"} if "Temporal" in name else set()
 
 
-@wrong("ex-attention-hears", "has the classic bug", "one pixel of the first frame")
+@wrong("ex-attention-hears", "has the classic bug", "one pixel of the first frame", fails="only the frame before hears")
 def who_hears(layer, x):
     return heard_of(layer, x, [(0, 2, 2)])
 
 
-@wrong("ex-attention-hears", "has the classic bug", "one pixel of the last frame")
+@wrong("ex-attention-hears", "has the classic bug", "one pixel of the last frame", fails="only the next frame hears")
 def who_hears(layer, x):
     return heard_of(layer, x, [(x.shape[1] - 1, 2, 2)])
 
 
-@wrong("ex-attention-hears", "has the classic bug", "a threshold")
+@wrong("ex-attention-hears", "has the classic bug", "a threshold", fails="a very faint answer")
 def who_hears(layer, x):
     return heard_of(layer, x, everywhere(x), threshold=1e-6)
 
 
-@wrong("ex-attention-hears", "has the classic bug", "compares with the input instead of the answer before")
+@wrong(
+    "ex-attention-hears",
+    "has the classic bug",
+    "compares with the input instead of the answer before",
+    fails="a layer in which nobody hears another",
+)
 def who_hears(layer, x):
     def change(x):
         return layer(x) - x
@@ -140,34 +155,39 @@ def who_hears(layer, x):
     return heard_of(lambda y: change(y) if y is not x else torch.zeros_like(x), x, everywhere(x))
 
 
-@wrong("ex-attention-hears", "has the classic bug", "counts the changed pixel itself")
+@wrong(
+    "ex-attention-hears",
+    "has the classic bug",
+    "counts the changed pixel itself",
+    fails="a layer in which nobody hears another",
+)
 def who_hears(layer, x):
     return heard_of(layer, x, everywhere(x)) | {"own frame"}
 
 
-@wrong("ex-attention-hears", "has the right shape and nothing else")
+@wrong("ex-attention-hears", "has the right shape and nothing else", fails="temporal self-attention")
 def who_hears(layer, x):
     return set()
 
 
-@wrong("ex-attention-hears", "has the classic bug", "one pixel in the middle")
+@wrong("ex-attention-hears", "has the classic bug", "one pixel in the middle", fails="the first frame hears the last")
 def who_hears(layer, x):
     return heard_of(layer, x, [tuple(n // 2 for n in (x.shape[1], *x.shape[3:]))])
 
 
-@wrong("ex-attention-hears", "has the classic bug", "the first clip only")
+@wrong("ex-attention-hears", "has the classic bug", "the first clip only", fails="the second clip only")
 def who_hears(layer, x):
     return heard_of(lambda y: layer(y)[:1], x, everywhere(x))
 
 
-@wrong("ex-attention-hears", "has the classic bug", "leaves the given tensor changed")
+@wrong("ex-attention-hears", "has the classic bug", "leaves the given tensor changed", fails="temporal self-attention")
 def who_hears(layer, x):
     heard = heard_of(layer, x, everywhere(x))
     x[:, 0] += 1
     return heard
 
 
-@wrong("ex-attention-hears", "ignores an argument", "a tensor of its own")
+@wrong("ex-attention-hears", "ignores an argument", "a tensor of its own", fails="the second clip only")
 def who_hears(layer, x):
     own = torch.randn(1, 4, 32, 5, 6, dtype=x.dtype)
     return heard_of(layer, own, everywhere(own))
@@ -224,49 +244,59 @@ def related(*given, sign=1, root="both", shift=0, clip=True, values=True):
     return p @ v + ((p[..., None] * b[index]).sum(2) if values else 0)
 
 
-@wrong("ex-attention-relative", "ignores an argument", "nothing in the values")
+@wrong("ex-attention-relative", "ignores an argument", "nothing in the values", fails="positions in the values")
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, values=False)
 
 
-@wrong("ex-attention-relative", "ignores an argument", "nothing in the keys")
+@wrong("ex-attention-relative", "ignores an argument", "nothing in the keys", fails="positions in the keys")
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, 0 * a, b)
 
 
-@wrong("ex-attention-relative", "hard-codes the example", "a table of nine rows")
+@wrong("ex-attention-relative", "hard-codes the example", "a table of nine rows", fails="both")
 def relative_attention(q, k, v, a, b):
     index = (distances(q.shape[1]).clamp(-4, 4) + 4).clamp(max=len(a) - 1)
     p = ((q @ k.mT + (q[:, :, None] * a[index]).sum(-1)) / math.sqrt(q.shape[-1])).softmax(-1)
     return p @ v + (p[..., None] * b[index]).sum(2)
 
 
-@wrong("ex-attention-relative", "has the classic bug", "i - j instead of j - i")
+@wrong("ex-attention-relative", "has the classic bug", "i - j instead of j - i", fails="positions in the values")
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, sign=-1)
 
 
-@wrong("ex-attention-relative", "has the classic bug", "the positions are not divided by the root")
+@wrong(
+    "ex-attention-relative",
+    "has the classic bug",
+    "the positions are not divided by the root",
+    fails="positions in the keys",
+)
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, root="keys")
 
 
-@wrong("ex-attention-relative", "has the classic bug", "no root")
+@wrong("ex-attention-relative", "has the classic bug", "no root", fails="without tables it is attention")
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, root="none")
 
 
-@wrong("ex-attention-relative", "has the classic bug", "distances wrap around instead of being clipped")
+@wrong(
+    "ex-attention-relative",
+    "has the classic bug",
+    "distances wrap around instead of being clipped",
+    fails="what is far counts as D",
+)
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, clip=False)
 
 
-@wrong("ex-attention-relative", "has the classic bug", "one row off")
+@wrong("ex-attention-relative", "has the classic bug", "one row off", fails="positions in the values")
 def relative_attention(q, k, v, a, b):
     return related(q, k, v, a, b, shift=1)
 
 
-@wrong("ex-attention-relative", "has the right shape and nothing else")
+@wrong("ex-attention-relative", "has the right shape and nothing else", fails="without tables it is attention")
 def relative_attention(q, k, v, a, b):
     return v + b.mean(0)
 

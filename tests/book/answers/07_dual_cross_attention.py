@@ -10,55 +10,62 @@ def heard(q, k, v, root=True, scale=1.0):
     return (scale * (q @ k.T) / (q.shape[-1] ** 0.5 if root else 1)).softmax(dim=-1) @ v
 
 
-@wrong("ex-dual-voices", "ignores an argument", "all voices are equally loud")
+@wrong(
+    "ex-dual-voices",
+    "ignores an argument",
+    "all voices are equally loud",
+    fails="the image half as loud, or not at all",
+)
 def voices(q, keys, values, scales):
     return sum(heard(q, k, v) for k, v in zip(keys, values, strict=True))
 
 
-@wrong("ex-dual-voices", "ignores an argument", "the text's scale is taken for 1")
+@wrong("ex-dual-voices", "ignores an argument", "the text's scale is taken for 1", fails="the text has a scale as well")
 def voices(q, keys, values, scales):
     scales = [1.0, *scales[1:]]
     return sum(s * heard(q, k, v) for s, k, v in zip(scales, keys, values, strict=True))
 
 
-@wrong("ex-dual-voices", "hard-codes the example", "two voices")
+@wrong("ex-dual-voices", "hard-codes the example", "two voices", fails="three voices, and one")
 def voices(q, keys, values, scales):
     return heard(q, keys[0], values[0]) * scales[0] + heard(q, keys[1], values[1]) * scales[1]
 
 
-@wrong("ex-dual-voices", "hard-codes the example", "a width of 6")
+@wrong("ex-dual-voices", "hard-codes the example", "a width of 6", fails="other widths")
 def voices(q, keys, values, scales):
     parts = [(q @ k.T / 6**0.5).softmax(dim=-1) @ v for k, v in zip(keys, values, strict=True)]
     return sum(s * part for s, part in zip(scales, parts, strict=True))
 
 
-@wrong("ex-dual-voices", "has the classic bug", "one softmax for all")
+@wrong("ex-dual-voices", "has the classic bug", "one softmax for all", fails="who repeats himself is not louder")
 def voices(q, keys, values, scales):
     return heard(q, torch.cat(keys), torch.cat([s * v for s, v in zip(scales, values, strict=True)]))
 
 
-@wrong("ex-dual-voices", "has the classic bug", "forgets the root of d")
+@wrong("ex-dual-voices", "has the classic bug", "forgets the root of d", fails="text and image")
 def voices(q, keys, values, scales):
     return sum(s * heard(q, k, v, root=False) for s, k, v in zip(scales, keys, values, strict=True))
 
 
-@wrong("ex-dual-voices", "has the classic bug", "the scale is a temperature")
+@wrong(
+    "ex-dual-voices", "has the classic bug", "the scale is a temperature", fails="the image half as loud, or not at all"
+)
 def voices(q, keys, values, scales):
     return sum(heard(q, k, v, scale=s) for s, k, v in zip(scales, keys, values, strict=True))
 
 
-@wrong("ex-dual-voices", "has the classic bug", "softmax over the queries")
+@wrong("ex-dual-voices", "has the classic bug", "softmax over the queries", fails="who repeats himself is not louder")
 def voices(q, keys, values, scales):
     parts = [(q @ k.T / q.shape[-1] ** 0.5).softmax(dim=0) @ v for k, v in zip(keys, values, strict=True)]
     return sum(s * part for s, part in zip(scales, parts, strict=True))
 
 
-@wrong("ex-dual-voices", "has the classic bug", "divides by the sum of the scales")
+@wrong("ex-dual-voices", "has the classic bug", "divides by the sum of the scales", fails="text and image")
 def voices(q, keys, values, scales):
     return sum(s * heard(q, k, v) for s, k, v in zip(scales, keys, values, strict=True)) / sum(scales)
 
 
-@wrong("ex-dual-voices", "has the classic bug", "exponentials that overflow")
+@wrong("ex-dual-voices", "has the classic bug", "exponentials that overflow", fails="strong queries and keys")
 def voices(q, keys, values, scales):
     total = 0
     for k, v, s in zip(keys, values, scales, strict=True):
@@ -67,7 +74,7 @@ def voices(q, keys, values, scales):
     return total
 
 
-@wrong("ex-dual-voices", "has the right shape and nothing else")
+@wrong("ex-dual-voices", "has the right shape and nothing else", fails="text and image")
 def voices(q, keys, values, scales):
     return torch.zeros_like(q)
 
@@ -105,17 +112,17 @@ def parted(context, frames, text, per_frame, order="(b f)", image="b (f m) c", o
     return repeat(words, f"b m c -> {order} m c", f=frames), tokens
 
 
-@wrong("ex-dual-frames", "ignores an argument", "77 words")
+@wrong("ex-dual-frames", "ignores an argument", "77 words", fails="one frame")
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, 77, per_frame)
 
 
-@wrong("ex-dual-frames", "ignores an argument", "16 tokens a frame")
+@wrong("ex-dual-frames", "ignores an argument", "16 tokens a frame", fails="one token for each frame")
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, 16)
 
 
-@wrong("ex-dual-frames", "ignores an argument", "cuts whatever number there is")
+@wrong("ex-dual-frames", "ignores an argument", "cuts whatever number there is", fails="tokens for the whole video")
 def cut(context, frames, text=77, per_frame=16):
     tokens = context[:, text:]
     if tokens.shape[1] % frames == 0:
@@ -123,27 +130,31 @@ def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, per_frame)
 
 
-@wrong("ex-dual-frames", "hard-codes the example")
+@wrong("ex-dual-frames", "hard-codes the example", fails="one token for each frame")
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, per_frame, own=context.shape[1] == 333)
 
 
-@wrong("ex-dual-frames", "has the classic bug", "the videos of a frame stay together")
+@wrong(
+    "ex-dual-frames", "has the classic bug", "the videos of a frame stay together", fails="tokens for the whole video"
+)
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, per_frame, order="(f b)")
 
 
-@wrong("ex-dual-frames", "has the classic bug", "each frame gets every so-many-th token")
+@wrong(
+    "ex-dual-frames", "has the classic bug", "each frame gets every so-many-th token", fails="77 + 16 × 16, as released"
+)
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, per_frame, image="b (m f) c")
 
 
-@wrong("ex-dual-frames", "has the classic bug", "always all tokens for every frame")
+@wrong("ex-dual-frames", "has the classic bug", "always all tokens for every frame", fails="77 + 16 × 16, as released")
 def cut(context, frames, text=77, per_frame=16):
     return parted(context, frames, text, per_frame, own=False)
 
 
-@wrong("ex-dual-frames", "has the right shape and nothing else")
+@wrong("ex-dual-frames", "has the right shape and nothing else", fails="one frame")
 def cut(context, frames, text=77, per_frame=16):
     return tuple(torch.zeros_like(part) for part in parted(context, frames, text, per_frame))
 

@@ -22,44 +22,49 @@ def by_stack(width, multipliers, res_blocks, first=True, halvings=True, last_hal
     return pairs
 
 
-@wrong("ex-unet3d-stack", "ignores an argument")
+@wrong("ex-unet3d-stack", "ignores an argument", fails="one block on a level")
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, multipliers, 2)
 
 
-@wrong("ex-unet3d-stack", "ignores an argument", "takes every first level for as wide as the width")
+@wrong(
+    "ex-unet3d-stack",
+    "ignores an argument",
+    "takes every first level for as wide as the width",
+    fails="three blocks, and a first level that is wider than the width",
+)
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, (1, *multipliers[1:]), res_blocks)
 
 
-@wrong("ex-unet3d-stack", "hard-codes the example")
+@wrong("ex-unet3d-stack", "hard-codes the example", fails="one level")
 def decoder_inputs(width, multipliers, res_blocks):
     skips = [4, 4, 4, 4, 4, 2, 2, 2, 1, 1, 1, 1]
     before = [4, 4, 4, 4, 4, 4, 4, 2, 2, 2, 1, 1]
     return [(b * width, s * width) for b, s in zip(before, skips, strict=True)]
 
 
-@wrong("ex-unet3d-stack", "has the classic bug", "forgets that halvings leave something, too")
+@wrong("ex-unet3d-stack", "has the classic bug", "forgets that halvings leave something, too", fails="VideoCrafter2")
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, multipliers, res_blocks, halvings=False)
 
 
-@wrong("ex-unet3d-stack", "has the classic bug", "the last level halves as well")
+@wrong("ex-unet3d-stack", "has the classic bug", "the last level halves as well", fails="VideoCrafter2")
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, multipliers, res_blocks, last_halves=True)
 
 
-@wrong("ex-unet3d-stack", "has the classic bug", "forgets the first convolution")
+@wrong("ex-unet3d-stack", "has the classic bug", "forgets the first convolution", fails="one level")
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, multipliers, res_blocks, first=False)
 
 
-@wrong("ex-unet3d-stack", "has the classic bug", "the skip connection first")
+@wrong("ex-unet3d-stack", "has the classic bug", "the skip connection first", fails="VideoCrafter2")
 def decoder_inputs(width, multipliers, res_blocks):
     return by_stack(width, multipliers, res_blocks, swap=True)
 
 
-@wrong("ex-unet3d-stack", "has the classic bug", "skips of the same level")
+@wrong("ex-unet3d-stack", "has the classic bug", "skips of the same level", fails="VideoCrafter2")
 def decoder_inputs(width, multipliers, res_blocks):
     c, pairs = multipliers[-1] * width, []
     for m in reversed(multipliers):
@@ -69,7 +74,7 @@ def decoder_inputs(width, multipliers, res_blocks):
     return pairs
 
 
-@wrong("ex-unet3d-stack", "has the right shape and nothing else")
+@wrong("ex-unet3d-stack", "has the right shape and nothing else", fails="VideoCrafter2")
 def decoder_inputs(width, multipliers, res_blocks):
     return [(width, width)] * (len(multipliers) * (res_blocks + 1))
 
@@ -101,53 +106,67 @@ def is_temporal_transformer(name, names):
     return bool(place) and f"{place[0]}proj_in.weight" in names
 
 
-@wrong("ex-unet3d-temporal", "ignores an argument", "does not look at the other names")
+@wrong(
+    "ex-unet3d-temporal", "ignores an argument", "does not look at the other names", fails="no temporal transformers"
+)
 def is_temporal(name, names):
     numbered = re.match(r"(?:(?:in|out)put_blocks\.\d+|middle_block)\.2\.", name)
     return name.startswith("init_attn") or "temopral" in name or bool(numbered)
 
 
-@wrong("ex-unet3d-temporal", "hard-codes the example")
+@wrong("ex-unet3d-temporal", "hard-codes the example", fails="no temporal transformers")
 def is_temporal(name, names):
     blocks = {*(f"input_blocks.{i}.2." for i in (1, 2, 4, 5, 7, 8)), *(f"output_blocks.{i}.2." for i in range(3, 12))}
     numbered = name.startswith((*blocks, "middle_block.2."))
     return name.startswith("init_attn") or "temopral" in name or numbered
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "forgets init_attn")
+@wrong("ex-unet3d-temporal", "has the classic bug", "forgets init_attn", fails="VideoCrafter1, with relative positions")
 def is_temporal(name, names):
     return "temopral" in name or is_temporal_transformer(name, names)
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "any 2 in the name")
+@wrong("ex-unet3d-temporal", "has the classic bug", "any 2 in the name", fails="VideoCrafter1, with relative positions")
 def is_temporal(name, names):
     return name.startswith("init_attn") or "temopral" in name or ".2." in name
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "spells it correctly")
+@wrong("ex-unet3d-temporal", "has the classic bug", "spells it correctly", fails="VideoCrafter2")
 def is_temporal(name, names):
     return name.startswith("init_attn") or "temporal" in name or is_temporal_transformer(name, names)
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "forgets the middle")
+@wrong(
+    "ex-unet3d-temporal", "has the classic bug", "forgets the middle", fails="VideoCrafter1, with relative positions"
+)
 def is_temporal(name, names):
     inside = not name.startswith("middle_block.2") and is_temporal_transformer(name, names)
     return name.startswith("init_attn") or "temopral" in name or inside
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "takes the spatial transformers")
+@wrong(
+    "ex-unet3d-temporal",
+    "has the classic bug",
+    "takes the spatial transformers",
+    fails="VideoCrafter1, with relative positions",
+)
 def is_temporal(name, names):
     spatial = re.match(r"(?:(?:in|out)put_blocks\.\d+|middle_block)\.1\.", name)
     return name.startswith("init_attn") or "temopral" in name or bool(spatial)
 
 
-@wrong("ex-unet3d-temporal", "has the classic bug", "transformers only by names that no other layer has")
+@wrong(
+    "ex-unet3d-temporal",
+    "has the classic bug",
+    "transformers only by names that no other layer has",
+    fails="VideoCrafter1, with relative positions",
+)
 def is_temporal(name, names):
     place = re.search(r"\.2\.(?:proj_|transformer)", name)
     return name.startswith("init_attn") or "temopral" in name or bool(place)
 
 
-@wrong("ex-unet3d-temporal", "has the right shape and nothing else")
+@wrong("ex-unet3d-temporal", "has the right shape and nothing else", fails="VideoCrafter1, with relative positions")
 def is_temporal(name, names):
     return "attn" in name
 

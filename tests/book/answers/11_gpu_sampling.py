@@ -7,37 +7,39 @@ import torch
 from answers import right, wrong
 
 
-@wrong("ex-gpu-levels", "ignores an argument")
+@wrong("ex-gpu-levels", "ignores an argument", fails="all of them")
 def trailing(n, total):
     return [round(1000 - i * 1000 / n) - 1 for i in range(n)]
 
 
-@wrong("ex-gpu-levels", "hard-codes the example")
+@wrong("ex-gpu-levels", "hard-codes the example", fails="always as many as asked")
 def trailing(n, total):
     return list(range(999, 0, -20))
 
 
-@wrong("ex-gpu-levels", "has the classic bug", "rounds the stride down")
+@wrong("ex-gpu-levels", "has the classic bug", "rounds the stride down", fails="always as many as asked")
 def trailing(n, total):
     return list(range(total - 1, -1, -(total // n)))
 
 
-@wrong("ex-gpu-levels", "has the classic bug", "spaced as the released sampler does")
+@wrong(
+    "ex-gpu-levels", "has the classic bug", "spaced as the released sampler does", fails="50 of 1000: 999, 979, ..., 19"
+)
 def trailing(n, total):
     return [t + 1 for t in range(0, total, total // n)][::-1][:n]
 
 
-@wrong("ex-gpu-levels", "has the classic bug", "rising")
+@wrong("ex-gpu-levels", "has the classic bug", "rising", fails="50 of 1000: 999, 979, ..., 19")
 def trailing(n, total):
     return [round(total - i * total / n) - 1 for i in range(n)][::-1]
 
 
-@wrong("ex-gpu-levels", "has the classic bug", "cuts fractions off")
+@wrong("ex-gpu-levels", "has the classic bug", "cuts fractions off", fails="30 of 1000 are 30")
 def trailing(n, total):
     return [int(total - i * total / n) - 1 for i in range(n)]
 
 
-@wrong("ex-gpu-levels", "has the right shape and nothing else")
+@wrong("ex-gpu-levels", "has the right shape and nothing else", fails="50 of 1000: 999, 979, ..., 19")
 def trailing(n, total):
     return list(range(n))[::-1]
 
@@ -59,42 +61,57 @@ def rescale(text, empty, w, share, axes=(1, 2, 3, 4), like="text"):
     return share * size + (1 - share) * guided
 
 
-@wrong("ex-gpu-rescale", "ignores an argument", "the share")
+@wrong("ex-gpu-rescale", "ignores an argument", "the share", fails="a share of 0 is plain guidance")
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, 1.0)
 
 
-@wrong("ex-gpu-rescale", "ignores an argument", "w")
+@wrong("ex-gpu-rescale", "ignores an argument", "w", fails="w = 1 is the answer with the sentence")
 def rescaled(text, empty, w, share):
     return rescale(text, empty, 7.5, share)
 
 
-@wrong("ex-gpu-rescale", "hard-codes the example")
+@wrong("ex-gpu-rescale", "hard-codes the example", fails="a share of 0 is plain guidance")
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, 0.7)
 
 
-@wrong("ex-gpu-rescale", "has the classic bug", "one spread for the whole batch")
+@wrong(
+    "ex-gpu-rescale",
+    "has the classic bug",
+    "one spread for the whole batch",
+    fails="a share of 1 keeps the spread of each clip",
+)
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, share, axes=(0, 1, 2, 3, 4))
 
 
-@wrong("ex-gpu-rescale", "has the classic bug", "a spread for each frame")
+@wrong(
+    "ex-gpu-rescale",
+    "has the classic bug",
+    "a spread for each frame",
+    fails="a share of 1 keeps the spread of each clip",
+)
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, share, axes=(2, 3, 4))
 
 
-@wrong("ex-gpu-rescale", "has the classic bug", "the spread of the empty sentence")
+@wrong(
+    "ex-gpu-rescale",
+    "has the classic bug",
+    "the spread of the empty sentence",
+    fails="w = 1 is the answer with the sentence",
+)
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, share, like="empty")
 
 
-@wrong("ex-gpu-rescale", "has the classic bug", "the share the wrong way round")
+@wrong("ex-gpu-rescale", "has the classic bug", "the share the wrong way round", fails="a share of 0 is plain guidance")
 def rescaled(text, empty, w, share):
     return rescale(text, empty, w, 1 - share)
 
 
-@wrong("ex-gpu-rescale", "has the right shape and nothing else")
+@wrong("ex-gpu-rescale", "has the right shape and nothing else", fails="w = 1 is the answer with the sentence")
 def rescaled(text, empty, w, share):
     return torch.zeros_like(text)
 
@@ -127,42 +144,47 @@ def skips(*given, blocks=None, last=True, down=True, shift=1):
     return numbers * frames * halves * size
 
 
-@wrong("ex-gpu-skips", "ignores an argument", "the size of a number")
+@wrong("ex-gpu-skips", "ignores an argument", "the size of a number", fails="without guidance, in float32")
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(config, frames, height, width, halves, 2)
 
 
-@wrong("ex-gpu-skips", "ignores an argument", "the configuration")
+@wrong("ex-gpu-skips", "ignores an argument", "the configuration", fails="the tiny network")
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(vdmlib.UNet3DConfig.videocrafter2(), frames, height, width, halves, size)
 
 
-@wrong("ex-gpu-skips", "hard-codes the example")
+@wrong("ex-gpu-skips", "hard-codes the example", fails="the tiny network")
 def skip_bytes(config, frames, height, width, halves, size):
     return 265_420_800
 
 
-@wrong("ex-gpu-skips", "has the classic bug", "two blocks on every level")
+@wrong("ex-gpu-skips", "has the classic bug", "two blocks on every level", fails="the tiny network")
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(config, frames, height, width, halves, size, blocks=2)
 
 
-@wrong("ex-gpu-skips", "has the classic bug", "forgets the halving blocks")
+@wrong("ex-gpu-skips", "has the classic bug", "forgets the halving blocks", fails="VideoCrafter2, as in the figure")
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(config, frames, height, width, halves, size, down=False)
 
 
-@wrong("ex-gpu-skips", "has the classic bug", "halves on the last level, too")
+@wrong("ex-gpu-skips", "has the classic bug", "halves on the last level, too", fails="VideoCrafter2, as in the figure")
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(config, frames, height, width, halves, size, last=False)
 
 
-@wrong("ex-gpu-skips", "has the classic bug", "what the halving blocks are given, not what they leave")
+@wrong(
+    "ex-gpu-skips",
+    "has the classic bug",
+    "what the halving blocks are given, not what they leave",
+    fails="VideoCrafter2, as in the figure",
+)
 def skip_bytes(config, frames, height, width, halves, size):
     return skips(config, frames, height, width, halves, size, shift=0)
 
 
-@wrong("ex-gpu-skips", "has the right shape and nothing else")
+@wrong("ex-gpu-skips", "has the right shape and nothing else", fails="VideoCrafter2, as in the figure")
 def skip_bytes(config, frames, height, width, halves, size):
     return frames * height * width * halves * size
 
