@@ -1,7 +1,8 @@
 # %% [markdown]
 # By the end you have written what stands around a denoiser: the noise that it is trained on, what its answer means, the step of
-# the sampler, captions that are left out so that guidance can work, and a number with an error. Then you sample from the book's
-# small model as well as you can within a budget, and say how sure you are. You have read chapters 1, 9, 10 and 11.
+# the sampler, captions that are left out so that guidance can work, a step of training, and a number with an error. Then you
+# sample from the book's small model as well as you can within a budget, and say how sure you are. You have read chapters 1, 9,
+# 10 and 11.
 #
 # `kept` is $\bar\alpha$: which share of the variance is still signal.
 # %%
@@ -56,6 +57,22 @@ def drop_captions(tokens, share, generator):
     """The captions, some of them empty."""
     kept = torch.rand(len(tokens), 1, generator=generator) >= share
     return tokens * kept
+
+
+# %% [part] training_step
+# One step of training: `net(x)` should become `target`, in the mean of the squares. The `optimizer` has the weights of `net`;
+# `average` is a network of the same shape whose weights follow those of `net`, keeping the share `decay` of themselves in each
+# step (chapter 9: averaged weights). Return the loss of this batch, as a number.
+def training_step(net, average, optimizer, x, target, decay):
+    """The loss; net and average are moved."""
+    loss = (net(x) - target).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for mean, weight in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+    return loss.item()
 
 
 # %% [part] share_with_error

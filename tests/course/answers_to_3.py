@@ -188,6 +188,75 @@ def by_bernoulli(tokens, share, generator):
     return out
 
 
+def trained(net, optimizer, x, target, empty=True):
+    loss = (net(x) - target).square().mean()
+    if empty:
+        optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def follow(average, net, share):
+    for mean, weight in zip(average.parameters(), net.parameters(), strict=True):
+        mean.mul_(share).add_((1 - share) * weight)
+
+
+@wrong("training_step", "the network takes one step, from this batch alone")
+def keeps_old_gradients(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target, empty=False)
+    follow(average, net, decay)
+    return loss
+
+
+@wrong("training_step", "the average moves towards the new weights")
+def averages_before_the_step(net, average, optimizer, x, target, decay):
+    follow(average, net, decay)
+    return trained(net, optimizer, x, target)
+
+
+@wrong("training_step", "a decay of 1 leaves the average alone, of 0 copies")
+def decay_the_wrong_way_round(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    follow(average, net, 1 - decay)
+    return loss
+
+
+@wrong("training_step", "it returns the loss of the batch")
+def sums_the_squares(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    follow(average, net, decay)
+    return loss * target.numel()
+
+
+@wrong("training_step", "the average stays a parameter without a history")
+def records_the_average(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    for name, mean in list(average.named_parameters()):
+        delattr(average, name)
+        setattr(average, name, decay * mean + (1 - decay) * dict(net.named_parameters())[name])
+    return loss
+
+
+@right("training_step", "by hand, from the gradients")
+def by_gradients(net, average, optimizer, x, target, decay):
+    loss = torch.nn.functional.mse_loss(net(x), target)
+    for weight, gradient in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
+        weight.grad = gradient
+    optimizer.step()
+    follow(average, net, decay)
+    return loss.detach()
+
+
+@right("training_step", "through the state dictionary")
+def by_state(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    new = {name: decay * mean + (1 - decay) * net.state_dict()[name] for name, mean in average.state_dict().items()}
+    average.load_state_dict(new)
+    return torch.tensor(loss)
+
+
 @wrong("share_with_error", "its error is that of a share")
 def forgets_the_root_of_n(right):
     p = float(right.double().mean())

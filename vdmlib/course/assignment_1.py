@@ -319,6 +319,7 @@ ASSIGNMENT = Assignment(
                 ),
                 "the layer is called once": ("a loop calls it for every frame. Make the frames part of the batch."),
                 "a video that lies otherwise in memory is welcome": ("view wants neighbours in memory; what does not?"),
+                "one video of one frame": ("axes of length 1 stay: no `squeeze`, and sizes from x itself."),
             },
         ),
         Part(
@@ -342,6 +343,10 @@ ASSIGNMENT = Assignment(
                 "strides and paddings are kept": ("what else does the Conv2d know besides its weights? Print it."),
                 "without a bias there is none": "`convolution.bias` may be None.",
                 "the convolution for pictures keeps its weights": ("two layers share one tensor. Copy the numbers."),
+                "groups and dilation are kept": ("a convolution has more settings than kernel, stride and padding."),
+                "it can be trained": (
+                    "the new weights are parameters of the new layer, with a gradient, and a copy of the old ones."
+                ),
             },
         ),
         Part(
@@ -362,6 +367,12 @@ ASSIGNMENT = Assignment(
                 "more channels out than in": "how many channels has the result? Not those of x.",
                 "one tap only mixes the channels": "a kernel of one tap needs no padding.",
                 "without a bias": "bias may be None.",
+                "five taps": (
+                    "how many frames lie on each side of the middle tap? It follows from the weight's last axis."
+                ),
+                "a video shorter than the kernel": (
+                    "then most taps look at the zeros outside; pad first, cut afterwards."
+                ),
             },
             without=r"\b(?:F|torch|nn|functional)\.[cC]onv",
         ),
@@ -380,6 +391,9 @@ ASSIGNMENT = Assignment(
                 ),
                 "one embedding for each frame": "an embedding with three axes has one vector for each frame.",
                 "what was given is not overwritten": "x += ... writes into what was given.",
+                "pictures of one pixel": (
+                    "name the axes that are added; what fits by chance of sizes may be the wrong one."
+                ),
             },
         ),
         Part(
@@ -402,6 +416,11 @@ ASSIGNMENT = Assignment(
                     "nothing may be detached."
                 ),
                 "with other weights it adds something": "a block that returns x in any case is no block.",
+                "two frames": ("a video may be shorter than the kernel; the padding takes care of it."),
+                "a single frame": ("axes of length 1 stay, and the padding takes care of the rest."),
+                "it has weights of its own": (
+                    "layers are made in `__init__` and kept as attributes, so that an optimizer finds them."
+                ),
             },
         ),
         Part(
@@ -426,6 +445,8 @@ ASSIGNMENT = Assignment(
                 "what does not fit is refused by name, with a ValueError": (
                     "neither the same shape nor a kernel with one more axis: say which name."
                 ),
+                "a kernel of one tap": ("which tap is the middle one of a single tap? Count it from the length."),
+                "no weights for pictures at all": ("then everything stays, and every name is told."),
             },
         ),
     ),

@@ -290,6 +290,10 @@ ASSIGNMENT = Assignment(
                     "compare the products of the features of 0, 1, 2 and 998: fast and slow waves have to "
                     "stand side by side."
                 ),
+                "whole numbers": ("timesteps come as integers: turn them into floats before they are multiplied."),
+                "a single number": (
+                    "a tensor without axes gets one: the channels. `...` in an index takes any number of axes."
+                ),
             },
         ),
         Part(
@@ -316,6 +320,7 @@ ASSIGNMENT = Assignment(
                     "the exponential of a large number overflows. Softmax does not change if one number is "
                     "taken from all scores of a row."
                 ),
+                "axes for heads may stand before": ("count the axes from the end: -2 are tokens, -1 channels."),
             },
             without=_PYTORCHS,
         ),
@@ -335,6 +340,7 @@ ASSIGNMENT = Assignment(
                     "divides by the root of its own channels."
                 ),
                 "self-attention: x is its own context": "with x for both nothing else may change.",
+                "three heads": ("the number of heads is an argument; a head's width follows from it."),
             },
             without=_PYTORCHS,
         ),
@@ -352,6 +358,7 @@ ASSIGNMENT = Assignment(
                 "pixels in reading order, frames apart": (
                     "a token for each pixel, row by row; no frame in the row of another."
                 ),
+                "one frame of one video": ("axes of length 1 stay: no `squeeze`, and sizes from x itself."),
             },
         ),
         Part(
@@ -369,6 +376,7 @@ ASSIGNMENT = Assignment(
                 "pixels and videos do not hear each other": (
                     "change one pixel of one video: only its own row may move."
                 ),
+                "one frame of one video": ("axes of length 1 stay: no `squeeze`, and sizes from x itself."),
             },
         ),
         Part(
@@ -387,6 +395,8 @@ ASSIGNMENT = Assignment(
                     "the scale multiplies the answer of the image, not its scores or keys, and the text has "
                     "no 1 - scale."
                 ),
+                "a single image token": ("one token gets all the weight of its softmax, whatever the scores are."),
+                "a negative scale": ("the scale multiplies what was heard, not the scores, and may have any sign."),
             },
             without=_PYTORCHS,
         ),
@@ -409,6 +419,9 @@ ASSIGNMENT = Assignment(
                 ),
                 "the image scale exaggerates what the picture adds to nothing": (
                     "the picture is added first: compared with which answer?"
+                ),
+                "a picture that says nothing leaves guidance by the text": (
+                    "where the answer to the picture is the answer to nothing, which of your terms are left?"
                 ),
             },
         ),

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .inputs import Inputs, same
 from .leaderboard import share_with_error
@@ -172,6 +172,50 @@ def _one_caption(answer: Any, seed: int) -> Properties:
     return {"a single caption": lambda: torch.equal(answer(tokens, 0.0, generator), tokens)}
 
 
+def _training_step(answer: Any, seed: int, steps: int = 1, decay: float = 0.75) -> Properties:
+    inputs = Inputs(seed)
+    x, target, weight, start = (inputs.normal(*shape) for shape in ((5, 3), (5, 2), (2, 3), (2, 3)))
+
+    def layer(weight: Tensor) -> nn.Linear:
+        made = nn.Linear(3, 2, bias=False, dtype=torch.double)
+        made.weight.data.copy_(weight)
+        return made
+
+    def trained(decay: float = decay) -> tuple[nn.Linear, nn.Linear, list[float]]:
+        net, average = layer(weight), layer(start)
+        net.weight.grad = torch.ones_like(net.weight)  # of a batch before
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        losses = [torch.as_tensor(answer(net, average, optimizer, x, target, decay)) for _ in range(steps)]
+        return net, average, [float(loss.detach()) for loss in losses]
+
+    def wanted(decay: float = decay) -> tuple[Tensor, Tensor, list[float]]:
+        now, mean, losses = weight, start, []
+        for _ in range(steps):
+            error = x @ now.T - target
+            losses.append(float(error.square().mean()))
+            now = now - 0.1 * 2 * error.T @ x / error.numel()
+            mean = decay * mean + (1 - decay) * now
+        return now, mean, losses
+
+    return {
+        "it returns the loss of the batch": lambda: math.isclose(trained()[2][0], wanted()[2][0], rel_tol=1e-6),
+        "the network takes one step, from this batch alone": lambda: same(trained()[0].weight, wanted()[0]),
+        "the average moves towards the new weights": lambda: same(trained()[1].weight, wanted()[1]),
+        "a decay of 1 leaves the average alone, of 0 copies": lambda: (
+            same(trained(1.0)[1].weight, start) and same(trained(0.0)[1].weight, wanted()[0])
+        ),
+        "the average stays a parameter without a history": lambda: trained()[1].weight.is_leaf,
+    }
+
+
+def _three_steps(answer: Any, seed: int) -> Properties:
+    tests = _training_step(answer, seed + 50, steps=3, decay=0.5)
+    return {
+        "three steps, one after the other": tests["the network takes one step, from this batch alone"],
+        "and the average follows": tests["the average moves towards the new weights"],
+    }
+
+
 def _share(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed)
     n = 10 * inputs.between(3, 9)
@@ -204,7 +248,7 @@ ASSIGNMENT = Assignment(
     (
         Part(
             "add_noise",
-            12,
+            10,
             30,
             _add_noise,
             _add_noise_hidden,
@@ -215,11 +259,15 @@ ASSIGNMENT = Assignment(
                 "the variance stays 1": "the squares of the two factors add up to one.",
                 "every video has its own level": "kept[t] is a number for each video: which axes does it lack?",
                 "or every frame": "with t of two axes there is a number for each frame of each video.",
+                "as many videos as frames and channels": (
+                    "axes of one length are easily mixed up: say which one the level belongs to."
+                ),
+                "all signal and all noise": ("kept may be exactly 1 or 0; nothing may be divided by it."),
             },
         ),
         Part(
             "guess_clean",
-            12,
+            10,
             30,
             _guess_clean,
             _guess_clean_hidden,
@@ -231,11 +279,18 @@ ASSIGNMENT = Assignment(
                 ),
                 "v works in pure noise, too": "at kept = 0 nothing may be divided by the signal.",
                 "another word is refused by name, with a ValueError": ("raise ValueError and say what was given."),
+                "from the true noise to the true video": ("put the forward process in and solve: x0 has to come out."),
+                "from the true v to the true video": (
+                    "v is signal times noise minus noise share times x0: put it in, and x0 has to come out."
+                ),
+                "where there is no noise, x is clean": (
+                    "at kept = 1 nothing may be divided by the share of the noise."
+                ),
             },
         ),
         Part(
             "ddim_step",
-            14,
+            12,
             45,
             _ddim_step,
             _ddim_step_hidden,
@@ -249,11 +304,18 @@ ASSIGNMENT = Assignment(
                     "fresh noise takes the place of old noise: their variances add up to 1 - kept_next."
                 ),
                 "with half of it": "eta multiplies sigma; the old noise gets what the square of sigma leaves.",
+                "two steps with one guess are one step": (
+                    "without fresh noise a step only mixes x0 and the noise in x anew."
+                ),
+                "the noise has the variance of the next level": (
+                    "the squares of old and fresh share add up to 1 - kept_next."
+                ),
+                "from pure noise": ("kept may be 0: nothing may be divided by it."),
             },
         ),
         Part(
             "drop_captions",
-            10,
+            8,
             25,
             _drop_captions,
             _one_caption,
@@ -264,11 +326,34 @@ ASSIGNMENT = Assignment(
                 "a share of 0 drops none, of 1 all": "torch.rand is below 1 and may be 0: mind < and <=.",
                 "chance comes from the generator alone": ("hand the generator on to torch.rand, and do not seed it."),
                 "the given captions are not changed": "work on a copy: the loader's batch is needed again.",
+                "a single caption": ("one caption is a batch of one, and stays one."),
+            },
+        ),
+        Part(
+            "training_step",
+            10,
+            30,
+            _training_step,
+            _three_steps,
+            {
+                "it returns the loss of the batch": "the mean of the squares, before the step, as a number.",
+                "the network takes one step, from this batch alone": (
+                    "gradients add up until somebody empties them: when, and then what comes in which order?"
+                ),
+                "the average moves towards the new weights": (
+                    "it keeps the share `decay` of itself; the rest comes from the weights after the step."
+                ),
+                "a decay of 1 leaves the average alone, of 0 copies": "which of the two has the share `decay`?",
+                "the average stays a parameter without a history": (
+                    "nobody trains the average: move it in place, where PyTorch records nothing."
+                ),
+                "three steps, one after the other": "is anything left over from the step before?",
+                "and the average follows": "the average of the last step is where the next one starts.",
             },
         ),
         Part(
             "share_with_error",
-            12,
+            10,
             25,
             _share,
             _one_clip,
@@ -280,6 +365,7 @@ ASSIGNMENT = Assignment(
                 "four times the clips, half the error": "divide by the root of n.",
                 "all right is not certain: 3 / n": ("the formula says 0 there. Chapter 10 says what to say instead."),
                 "all wrong is not, either": "the same rule on the other side.",
+                "a single clip": ("with n = 1 all are right or all are wrong."),
             },
         ),
     ),

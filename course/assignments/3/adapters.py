@@ -8,4 +8,5 @@ imports from, as a folder or a zip. A notebook needs none of this.
 # from my_code import my_function as guess_clean
 # from my_code import my_function as ddim_step
 # from my_code import my_function as drop_captions
+# from my_code import my_function as training_step
 # from my_code import my_function as share_with_error
