@@ -49,7 +49,7 @@ class Page:
             (folder / kind).mkdir()
             self.files[name] = tiny_checkpoint(folder / kind, kind)
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("vdmlib.released.files.download", self.download)
+        monkeypatch.setattr("vdmlib.released.downloads.download", self.download)
         gigabyte = dict.fromkeys(("encoding", "denoising", "decoding"), 10**9)
         estimate = MemoryEstimate({}, gigabyte, gigabyte)
         monkeypatch.setattr("vdmlib.estimate_memory", lambda *_, **__: estimate)

@@ -17,11 +17,11 @@ import torch
 from tiny_networks import tiny_config
 
 import vdmlib
-from vdmlib import course, media, small, train, viz
+from vdmlib import course, files, media, small, train, viz
 from vdmlib.attention import DualCrossAttention, SpatialTransformer, TemporalTransformer
 from vdmlib.autoencoder import Autoencoder
 from vdmlib.course.leaderboard import leaderboard
-from vdmlib.released import encoders, files, memory, names, synthetic, timeline, trace
+from vdmlib.released import downloads, encoders, memory, names, synthetic, timeline, trace
 from vdmlib.released.pipeline import SamplingSettings
 from vdmlib.released.releases import build_networks
 from vdmlib.small import data, judge, stages, training
@@ -85,7 +85,7 @@ EXCEPTIONS |= dict.fromkeys(
 EXCEPTIONS |= dict.fromkeys(
     [
         "exercises.Report",
-        "released.files.CheckpointFile",
+        "files.CheckpointFile",
         "released.estimate.MemoryEstimate",
         "released.releases.Networks",
         "released.timeline.Operation",
@@ -141,7 +141,8 @@ EXCEPTIONS |= dict.fromkeys(
         "released.memory.MemoryOptions.next_saving",
         "released.memory.MemoryOptions.difference",
         "released.downloads.download",
-        "released.files.refuse_doubled_names",
+        "files.refuse_doubled_names",
+        "files.first_sentence",
         "released.names.resampler_name",
         "released.names.unet_names",
         "released.names.autoencoder_names",
@@ -285,10 +286,10 @@ ROWS = {
     "released.encoders.prepare_image": (
         lambda: encoders.prepare_image(300 + CLIPS[0]), ValueError, "image runs from 300", "-1 ... 1",
     ),
-    "released.files.read_checkpoint": (
+    "files.read_checkpoint": (
         lambda: files.read_checkpoint("nowhere.ckpt"), FileNotFoundError, "no file nowhere.ckpt", "correct the path",
     ),
-    "released.files.opened": (
+    "files.opened": (
         lambda: files.opened(5).__enter__(), TypeError, "path is 5", "a string or a Path",
     ),
     "released.pipeline.VideoCrafterPipeline.from_checkpoint": (
@@ -391,8 +392,9 @@ ROWS = {
     "released.estimate.estimate_memory": (
         lambda: vdmlib.estimate_memory("tiny"), TypeError, "release is 'tiny'", "Release.videocrafter2()",
     ),
-    "released.files.find_checkpoint": (
-        lambda: files.find_checkpoint(Path(__file__).parent), FileNotFoundError, "holds 0 checkpoints", "exactly one",
+    "released.downloads.find_checkpoint": (
+        lambda: downloads.find_checkpoint(Path(__file__).parent), FileNotFoundError,
+        "holds 0 checkpoints", "exactly one",
     ),
     "released.memory.MemoryOptions": (
         lambda: vdmlib.MemoryOptions(offload="disk"), ValueError, "offload is 'disk'", "None, networks, blocks",

@@ -17,9 +17,9 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 import vdmlib
 from vdmlib import Release, UNet3D, UNet3DConfig
+from vdmlib.files import CheckpointError
 from vdmlib.released import checkpoints
 from vdmlib.released.checkpoints import load_release, load_unet, unet_from_videocrafter, unet_to_videocrafter
-from vdmlib.released.files import CheckpointError
 from vdmlib.released.names import UNET, checkpoint_names, released_names
 from vdmlib.released.releases import skeleton
 from vdmlib.released.synthetic import SyntheticWeights, write

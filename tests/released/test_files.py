@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vdmlib import UNet3D, UNet3DConfig
+from vdmlib.files import CheckpointError, opened, read_checkpoint
 from vdmlib.released.checkpoints import load_release
-from vdmlib.released.files import CheckpointError, find_checkpoint, opened, read_checkpoint
+from vdmlib.released.downloads import find_checkpoint
 from vdmlib.released.synthetic import tiny_checkpoint
 
 WEIGHTS = {f"layer.{i}.weight": torch.full((50, 100), float(i)) for i in range(20)}
@@ -351,7 +352,7 @@ def hub(monkeypatch):
 DOWNLOAD = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[2])
-from vdmlib.released.files import find_checkpoint
+from vdmlib.released.downloads import find_checkpoint
 try:
     print(find_checkpoint(sys.argv[1]))
 except Exception as error:
@@ -506,7 +507,8 @@ def test_failed_download_is_one_sentence(hub, tmp_path):
 
 def test_names_on_the_hub_and_paths_are_told_apart(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("vdmlib.released.files.download", lambda *given: asked.append(given) or Path("x/model.ckpt"))
+    found = Path("x/model.ckpt")
+    monkeypatch.setattr("vdmlib.released.downloads.download", lambda *given: asked.append(given) or found)
     assert find_checkpoint("VideoCrafter/VideoCrafter2") == Path("x/model.ckpt")
     assert asked == [("VideoCrafter/VideoCrafter2", "model.ckpt")]
     monkeypatch.chdir(tmp_path)

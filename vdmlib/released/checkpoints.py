@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_dtype, check_instance
 from ..configuration import UNet3DConfig
 from ..devices import DTYPES, choose_device
+from ..files import CheckpointError, CheckpointFile, opened, read_checkpoint
 from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
 from ..unet3d import UNet3D
-from .files import CheckpointError, CheckpointFile, find_checkpoint, opened, read_checkpoint
+from .downloads import find_checkpoint
 from .names import (
     IMAGE,
     SCHEDULE,

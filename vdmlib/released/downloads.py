@@ -1,6 +1,7 @@
-"""A large file from the Hugging Face Hub, in as many attempts as it takes (chapter 11)."""
+"""Where a checkpoint is: a path, or the Hugging Face Hub, asked in as many attempts as it takes (chapter 11)."""
 
 import errno
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -12,10 +13,53 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
+from ..checks import check_path, shown_path
+from ..files import SUFFIXES, CheckpointError, first_sentence
 from ..media import require
 
 _BYTES_AT_ONCE = 2**20
 _PATIENCE = 30  # Seconds without a byte.
+
+
+def find_checkpoint(path_or_hub_id: str | Path) -> Path:
+    """The file itself: a path, the checkpoint in a folder, or a download from the Hugging Face Hub.
+
+    A download that was interrupted goes on where it stopped, in the next process too; a finished one is used again.
+    None begins where the disk has less room than the file still takes.
+
+    Raises:
+        FileNotFoundError: a folder that does not hold exactly one checkpoint.
+        CheckpointError: the download failed, or would not fit on the disk.
+    """
+    path = check_path("path_or_hub_id", path_or_hub_id)
+    if os.path.isdir(path):
+        found = sorted(p for suffix in SUFFIXES for p in path.glob(f"*{suffix}"))
+        if len(found) != 1:
+            raise FileNotFoundError(
+                f"The folder {shown_path(path)} holds {len(found)} checkpoints, but exactly one is needed: pass the "
+                f"file's path."
+            )
+        return found[0]
+    hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path_or_hub_id))
+    if os.path.exists(path) or not hub_id or path.suffix in SUFFIXES:
+        return path
+    require("huggingface_hub")
+    return _downloaded(str(path_or_hub_id), "model.ckpt")
+
+
+def _downloaded(hub_id: str, filename: str) -> Path:
+    try:
+        return download(hub_id, filename)
+    except Exception as error:  # The Hub's library lets the errors of its network libraries through.
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise CheckpointError(
+                f"{filename} of {hub_id} does not fit on the disk: make room and run again, or name a folder with more "
+                f"in the environment variable HF_HOME before Python starts. ({error.strerror})"
+            ) from None
+        raise CheckpointError(
+            f"{filename} could not be downloaded from {hub_id} on the Hugging Face Hub: check the name, the network "
+            f"and the room on the disk and run again, what has already arrived is kept. ({first_sentence(error)})"
+        ) from error
 
 
 def download(hub_id: str, filename: str) -> Path:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..checks import check_instance
 from ..configuration import UNet3DConfig
 from ..devices import choose_device
-from ..released.files import opened
+from ..files import opened
 from .distributed import Processes
 from .settings import TrainingConfig
 from .stages import STAGES, Stage, generator_for

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ..autoencoder import Autoencoder
 from ..checks import check_choice, check_instance, check_path, shown, shown_path
 from ..configuration import UNet3DConfig
+from ..files import refuse_doubled_names
 from ..inference import WRAPPING_COUNTERS, bare_name, unwrapped
-from ..released.files import refuse_doubled_names
 from .model import Pipeline, VideoModel
 
 WEIGHTS = Path(__file__).parent / "shipped"

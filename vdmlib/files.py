@@ -1,7 +1,6 @@
-"""Checkpoint files that nobody vouches for: found, looked through, mapped into memory, never executed (chapter 8)."""
+"""Checkpoint files that nobody vouches for: looked through, mapped into memory, never executed (chapter 8)."""
 
 import ctypes
-import errno
 import json
 import mmap
 import os
@@ -20,9 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..checks import check_path, shown_path
-from ..media import require
-from .downloads import download
+from .checks import check_path, shown_path
 
 SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
 _OF_TENSORS = ("torch.", "collections.", "_codecs.")
@@ -57,47 +54,6 @@ class CheckpointFile:
         start = -(-tensor.data_ptr() // page) * page
         if start < end:
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
-
-
-def find_checkpoint(path_or_hub_id: str | Path) -> Path:
-    """The file itself: a path, the checkpoint in a folder, or a download from the Hugging Face Hub.
-
-    A download that was interrupted goes on where it stopped, in the next process too; a finished one is used again.
-    None begins where the disk has less room than the file still takes.
-
-    Raises:
-        FileNotFoundError: a folder that does not hold exactly one checkpoint.
-        CheckpointError: the download failed, or would not fit on the disk.
-    """
-    path = check_path("path_or_hub_id", path_or_hub_id)
-    if os.path.isdir(path):
-        found = sorted(p for suffix in SUFFIXES for p in path.glob(f"*{suffix}"))
-        if len(found) != 1:
-            raise FileNotFoundError(
-                f"The folder {shown_path(path)} holds {len(found)} checkpoints, but exactly one is needed: pass the "
-                f"file's path."
-            )
-        return found[0]
-    hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path_or_hub_id))
-    if os.path.exists(path) or not hub_id or path.suffix in SUFFIXES:
-        return path
-    require("huggingface_hub")
-    return _downloaded(str(path_or_hub_id), "model.ckpt")
-
-
-def _downloaded(hub_id: str, filename: str) -> Path:
-    try:
-        return download(hub_id, filename)
-    except Exception as error:  # The Hub's library lets the errors of its network libraries through.
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise CheckpointError(
-                f"{filename} of {hub_id} does not fit on the disk: make room and run again, or name a folder with more "
-                f"in the environment variable HF_HOME before Python starts. ({error.strerror})"
-            ) from None
-        raise CheckpointError(
-            f"{filename} could not be downloaded from {hub_id} on the Hugging Face Hub: check the name, the network "
-            f"and the room on the disk and run again, what has already arrived is kept. ({_reason(error)})"
-        ) from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -166,7 +122,7 @@ def _read(path: Path, verify: bool) -> CheckpointFile:
                 f".safetensors."
             ) from None
         raise CheckpointError(
-            f"{name} is damaged or truncated: download it again and compare its size. ({_reason(error)})"
+            f"{name} is damaged or truncated: download it again and compare its size. ({first_sentence(error)})"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -175,7 +131,8 @@ def _read(path: Path, verify: bool) -> CheckpointFile:
     return CheckpointFile(name, dict(content), mapped=reader is not _read_old_pickle)
 
 
-def _reason(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
+    """What somebody else's error says first."""
     first = (str(error).strip().splitlines() or [""])[0].split(". ")[0]
     return first[:200] or type(error).__name__
 
