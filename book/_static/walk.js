@@ -1,6 +1,8 @@
 // The map one can walk: draws the networks that tools/book/walk.py describes, and shows the block that is chosen.
 "use strict";
 
+// In a block of its own, since other scripts of a page, those of the sliders, use some of these names.
+{
 function element(name, attributes = {}, ...inside) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -257,3 +259,4 @@ class Walk {
 document.addEventListener("DOMContentLoaded", () => {
   for (const root of document.querySelectorAll(".walk")) new Walk(root);
 });
+}

@@ -447,6 +447,7 @@ class TestOnAPhone:
         phone.complaints.clear()
 
     def test_a_download_that_stalls_can_be_stopped_and_the_bar_counts_bytes(self, phone):
+        phone.tab.reload(wait_until="load")  # What has arrived before would not be asked for again.
         box, stalled = panel(phone, "t2v"), []
         phone.tab.route("**/packed/decoder.onnx.js", lambda route: stalled.append(route))
         box.locator("[name=make]").click()
