@@ -63,9 +63,8 @@ def test_notation_has_every_letter_of_a_chapter(path: Path):
     assert set(letters(words(path))) - set(letters("\n".join(here))) == set()
 
 
-# A letter with two rows for one chapter: an index says of which answer, or the page tells both meanings at its top.
+# A letter may have two rows for one chapter where an index says of which answer.
 ANSWERS = {"v", r"\varepsilon"}
-TWICE = {(1, "s"), (3, "x")}
 SYMBOL = re.compile(r"(?:\\bar\s*)?((?:\\(?:mathcal|mathbb|mathrm|hat)\s*)?\\?[A-Za-z]+)")
 
 
@@ -92,7 +91,7 @@ def test_a_letter_has_one_meaning_within_a_chapter():
         for place in product(chapters(where) & set(range(1, 12)), symbols(meaning.split(" | ")[0]) - ANSWERS):
             meanings[place] = meanings.get(place, 0) + 1
     assert len(meanings) > 150
-    assert {place for place, rows in meanings.items() if rows > 1} == TWICE
+    assert {place for place, rows in meanings.items() if rows > 1} == set()
 
 
 def test_chapters_are_read_as_people_write_them():
