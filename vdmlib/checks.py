@@ -444,29 +444,22 @@ def check_context_settings(config: Any) -> None:
     """What asks a context has one, and what asks image tokens is there."""
     if not (_is_number(config.image_scale) or config.image_scale == "learned"):
         raise ValueError(f"image_scale is {shown(config.image_scale)}, but must be a number or 'learned'.")
+    over_time = config.temporal_image_attention
+    if not isinstance(over_time, bool) and over_time != "joint":
+        raise ValueError(f"temporal_image_attention is {shown(over_time)}, but must be True, False or 'joint'.")
     if config.context_channels is None and (config.image_attention or config.temporal_cross_attention):
         raise ValueError(
             "image_attention and temporal_cross_attention ask a context, but context_channels is None: give the width "
             "of its tokens."
         )
-    if config.temporal_image_attention and not (config.image_attention and config.temporal_cross_attention):
+    if over_time and not (config.image_attention and config.temporal_cross_attention):
         raise ValueError(
             "temporal_image_attention also needs image_attention and temporal_cross_attention: set all three."
         )
-    if config.temporal_image_attention and config.relative_positions:
+    if over_time is True and config.relative_positions:
         raise ValueError(
             "temporal_image_attention and relative_positions are both set, but dual cross-attention has no positions: "
             "leave one out."
-        )
-    if config.temporal_text_only and not (config.image_attention and config.temporal_cross_attention):
-        raise ValueError(
-            "temporal_text_only leaves image tokens out over time, but there they come only with image_attention and "
-            "temporal_cross_attention: set all three."
-        )
-    if config.temporal_text_only and config.temporal_image_attention:
-        raise ValueError(
-            "temporal_text_only and temporal_image_attention are both set, but over time the image tokens are either "
-            "left out or attended to: leave one out."
         )
 
 

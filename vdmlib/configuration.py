@@ -88,9 +88,9 @@ class UNet3DConfig:
         use_fps: embed the frame rate.
         default_fps: what ``fps=None`` means.
         image_attention: dual cross-attention to text and image tokens in the spatial transformers (I2V).
-        temporal_image_attention: the same in the temporal transformers, where they ask the context.
-        temporal_text_only: they ask the text tokens alone, as in DynamiCrafter. Without either, one softmax spans text
-            and image tokens: VideoCrafter's class does so, and the book's ``i2v`` was trained so.
+        temporal_image_attention: the same in the temporal transformers, where they ask the context. Without it they ask
+            the text tokens alone (DynamiCrafter's class); with ``"joint"`` one softmax spans text and image tokens
+            (VideoCrafter's class, and the book's ``i2v``).
         image_scale, text_tokens, image_tokens_per_frame: see :class:`vdmlib.attention.ImageTokens`.
         scale_shift_norm, dropout: see :class:`vdmlib.ResBlock`.
         resample_in_res_blocks: ResNet blocks halve and double the picture, instead of single layers.
@@ -130,8 +130,7 @@ class UNet3DConfig:
 
     # Image to video
     image_attention: bool = False
-    temporal_image_attention: bool = False
-    temporal_text_only: bool = False
+    temporal_image_attention: bool | Literal["joint"] = False
     image_scale: float | Literal["learned"] = 1.0
     text_tokens: int = 77
     image_tokens_per_frame: int | None = None
@@ -257,6 +256,6 @@ class UNet3DConfig:
             image_attention=given["image_attention"] or besides["image_cross_attention"],
             image_scale="learned" if besides["image_cross_attention_scale_learnable"] else 1.0,
             image_tokens_per_frame=16 if dynamicrafter else None,
-            temporal_text_only=cross and dynamicrafter and besides["image_cross_attention"],
+            temporal_image_attention="joint" if cross and given["image_attention"] else False,
         )
         return cls(**given | changed)

@@ -166,10 +166,10 @@ class UNet3D(nn.Module):
         return ImageTokens(self.config.text_tokens, self.config.image_scale, per_frame, ignored)
 
     def _temporal_image_tokens(self) -> ImageTokens | None:
-        if self.config.temporal_text_only:
-            return self._image_tokens(per_frame=None, ignored=True)
-        # Over time each pixel attends to all image tokens of its video.
-        return self._image_tokens(per_frame=None) if self.config.temporal_image_attention else None
+        if not self.config.image_attention or self.config.temporal_image_attention == "joint":
+            return None
+        # Over time each pixel attends to all image tokens of its video, or to none.
+        return self._image_tokens(per_frame=None, ignored=not self.config.temporal_image_attention)
 
     def forward(
         self,

@@ -172,15 +172,9 @@ BAD = {
         ),
         ValueError, "temporal_image_attention and relative_positions", "leave one out",
     ),
-    "no_image_tokens_to_leave_out": (
-        config(temporal_text_only=True, temporal_cross_attention=True), ValueError,
-        "temporal_text_only leaves image tokens out", "image_attention", "set all three",
-    ),
-    "image_tokens_left_out_and_attended_to": (
-        config(
-            image_attention=True, temporal_cross_attention=True, temporal_image_attention=True, temporal_text_only=True
-        ),
-        ValueError, "temporal_text_only and temporal_image_attention", "leave one out",
+    "temporal_image_attention_in_other_words": (
+        config(image_attention=True, temporal_cross_attention=True, temporal_image_attention="one softmax"),
+        ValueError, "temporal_image_attention is 'one softmax'", "True, False or 'joint'",
     ),
     "released_parameter_missing": (released(without=("in_channels",)), ValueError, "'in_channels'", "pass unet_config"),
     "released_parameter_unknown": (released(use_magic=True), ValueError, "use_magic"),

@@ -672,11 +672,11 @@ def test_image_tokens_reach_every_frame_and_pixel_over_time():
     assert (rearrange(moved, "1 f c h w -> f h w c").amax(dim=-1) > 1e-4).all()
 
 
-@pytest.mark.parametrize("option", ["temporal_text_only", "temporal_text_only_with_distances"])
+@pytest.mark.parametrize("option", ["text_alone_over_time", "text_alone_over_time_with_distances"])
 def test_temporal_transformers_that_ask_the_text_alone(option):
-    """Their output is the same whatever image tokens come, and however many; by default one attention asks all."""
+    """Their output is the same whatever image tokens come, and however many; a joint attention asks all."""
     net = tiny_network(tiny_config(option))
-    together = tiny_network(replace(net.config, temporal_text_only=False))
+    together = tiny_network(replace(net.config, temporal_image_attention="joint"))
     text = net.config.text_tokens
     context, word, picture = (noise(2, text + more, 24, seed=more) for more in (6, 7, 9))
     word[:, 1 : text + 6] = context[:, 1:]
@@ -700,7 +700,8 @@ def test_dynamicrafter_leaves_image_tokens_out_over_time_and_videocrafter_does_n
     dynamicrafter = vdmlib.UNet3DConfig.from_videocrafter(params | dict(image_cross_attention=True))
     videocrafter = vdmlib.UNet3DConfig.from_videocrafter(params | dict(use_image_attention=True))
     assert dynamicrafter.image_attention and videocrafter.image_attention
-    assert dynamicrafter.temporal_text_only and not videocrafter.temporal_text_only
+    assert dynamicrafter.temporal_image_attention is False
+    assert videocrafter.temporal_image_attention == "joint"
 
 
 def test_causal_attention_leaks_through_its_norm_alone():

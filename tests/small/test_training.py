@@ -222,7 +222,7 @@ def test_other_settings_may_not_go_on_with_a_run_but_for_those_that_do_not_chang
 def test_a_run_goes_on_that_was_begun_before_the_network_had_an_option(tmp_path):
     run(tiny(), tmp_path, stop_after=0.0)
     saved = torch.load(tmp_path / "checkpoint.pt")
-    del saved["config"]["unet"]["temporal_text_only"]
+    del saved["config"]["unet"]["activation_checkpointing"]
     torch.save(saved, tmp_path / "checkpoint.pt")
     same(run(tiny()), run(tiny(), tmp_path))
 

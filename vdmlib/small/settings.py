@@ -139,7 +139,7 @@ CONFIGS: dict[str, TrainingConfig] = {
         batch=8,
         decay=0.5,
         shift=3.0,
-        unet=small_unet(image_attention=True, in_channels=16),
+        unet=small_unet(image_attention=True, temporal_image_attention="joint", in_channels=16),
         init_from="t2v",
         trained_parts=("image", "convolution", "resnet", "conv_out", "norm_out", "embedding", "sample"),
     ),

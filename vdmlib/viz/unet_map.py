@@ -124,7 +124,7 @@ def _takes(config: UNet3DConfig, layer: str) -> set[str]:
     spatial = layer == "SpatialTransformer"
     if not spatial and not (layer == "TemporalTransformer" and config.temporal_cross_attention):
         return set()
-    has_image = config.image_attention if spatial else config.temporal_image_attention
+    has_image = config.image_attention if spatial else bool(config.temporal_image_attention)
     has = {"text": config.context_channels is not None, "image": has_image}
     return {name for name, there in has.items() if there}
 
