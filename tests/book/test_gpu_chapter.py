@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import statistics
 from contextlib import redirect_stdout
 
 import nbformat
@@ -13,6 +14,7 @@ from execute_notebooks import ROOT
 from vdmlib.released.estimate import MemoryEstimate
 from vdmlib.released.memory import GPU_WIDE_ELEMENTS
 from vdmlib.released.synthetic import tiny_checkpoint
+from vdmlib.small import read_card
 
 PAGE = ROOT / "book/11_gpu_sampling.ipynb"
 
@@ -213,6 +215,29 @@ def test_text_on_towers_is_what_was_counted():
     text = " ".join("".join(c.source for c in nbformat.read(PAGE, as_version=4).cells if c.id == "gpu-text-32").split())
     assert f"four tensors of {one // 10**6} MB" in text and f"to {8 * one // 10**6} MB" in text
     assert f"{GPU_WIDE_ELEMENTS // (8 * 320):,} of the {pixels:,} pixels" in text
+
+
+def test_a_card_that_was_measured_is_a_star_and_a_cpu_is_none(page, tmp_path, monkeypatch):
+    run = json.loads((ROOT / "tests/measured/videocrafter2_cpu.json").read_text())
+    card = run | {"device": "Tesla T4", "dtype": "torch.float16", "rows": [{"seconds per step": 0.5}]}
+    for name, found in {"cpu": run, "card": card, "short": card | {"video": [4, 64, 64]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    drawn = []
+    monkeypatch.setattr("vdmlib.viz.roofline", lambda *given: drawn.append(given))
+    source = containing("viz.roofline(").replace('Path(vdmlib.__file__).parents[1] / "tests/measured"', "folder")
+    page.run([source], folder=tmp_path, total=(12e12, 60e9), done={}, moved={}, kinds=[])
+    assert drawn[0][2] == {"Tesla T4": (200.0, 48e12)}
+
+
+def test_the_gains_of_the_page_are_those_that_are_stored():
+    gains = read_card("sampling_gains")
+    assert gains["command"].startswith("python tools/measure/benchmark.py") and "--gains" in gains["command"]
+    assert gains["command"] in shown("gpu-43b") and gains["device"] == "CPU, 1 threads"
+    ratios = [value for name, value in gains.items() if name.startswith("time with, over without")]
+    assert len(ratios) == 3
+    for pairs in ratios:
+        middle, least, most = statistics.median(pairs), min(pairs), max(pairs)
+        assert f"<td>{middle:.2f}</td><td>{least:.2f} to {most:.2f}</td>" in shown("gpu-43b")
 
 
 def test_what_the_text_says_was_measured_is_in_the_files():
