@@ -37,7 +37,9 @@ serve: $(BOOK)  ## build the book and serve it on http://localhost:8000
 pdf: $(BOOK)  ## print the book to one PDF (needs Chromium)
 	$(BIN)/python tools/book/pdf.py
 
-test: lint unit $(BOOK) notebook-outputs browser test-colab  ## run everything that CI runs
+test: $(SETUP)  ## run everything that CI runs
+	$(MAKE) --jobs 2 --output-sync=target lint $(BOOK) $(COLAB_SETUP)
+	$(MAKE) unit notebook-outputs browser test-colab
 
 lint: $(SETUP)  ## check the style of code and notebooks, and the types of the library
 	$(BIN)/ruff check .
@@ -82,7 +84,7 @@ clean:  ## remove what was built; keep the environments
 $(SETUP): requirements.txt constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found (on Debian and Ubuntu: apt install python3 python3-venv)." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 

@@ -1,5 +1,6 @@
 """What a learner reads below an exercise, and that the checks refuse wrong answers and accept right ones."""
 
+import functools
 from pathlib import Path
 
 import answers
@@ -8,6 +9,7 @@ import pytest
 from execute_notebooks import notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import vdmlib
 from vdmlib.exercises import check
 
 CHAPTERS = [path for path in notebooks() if path.stem[:2].isdigit()]
@@ -58,6 +60,14 @@ def test_every_chapter_has_exercises_and_answers_to_try(path: Path):
     assert answers.labels(file) == sorted(labels)
 
 
+@pytest.fixture
+def networks_once(monkeypatch):
+    """What chapter 8's checks ask of networks is the same for each answer, and takes seconds."""
+    for module, name in ((vdmlib, "dimension_table"), (vdmlib.checkpoints, "released_names")):
+        monkeypatch.setattr(module, name, functools.cache(getattr(module, name)))
+
+
+@pytest.mark.usefixtures("networks_once")
 @pytest.mark.parametrize("case", EXERCISES, ids="-".join)
 def test_the_check_refuses_wrong_answers_and_accepts_right_ones(case: tuple[str, str]):
     stem, _ = case

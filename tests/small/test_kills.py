@@ -13,7 +13,7 @@ KILLS = int(os.environ.get("KILLS", 3))
 HUNT = """
 import json, random, time
 
-config, chance = tiny(steps=40, log_every=10, checkpoint_seconds=0.0), random.Random(0)
+config, chance = tiny(steps=24, log_every=8, checkpoint_seconds=0.0), random.Random(0)
 data.handwriting("train")  # once, for all the processes that are forked from this one
 made = os.path.join(folder, "made")
 

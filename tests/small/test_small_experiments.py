@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vdmlib import small
+from vdmlib.sampling import sample_ddim
 from vdmlib.small import data
 
 TINY = small.small_unet(channel_multipliers=(1,), attention_factors=())
@@ -23,6 +24,13 @@ def test_digits_anywhere_are_the_same_clips_moved_around_the_edges():
     spectrum, other = (torch.fft.rfft2(c.video).abs() for c in (clips, moved))
     torch.testing.assert_close(other, spectrum, atol=1e-3, rtol=1e-3)
     assert torch.equal(experiments.DigitsAnywhere().batch([3]).video[0], moved.video[3])
+
+
+@pytest.fixture
+def short_samples(monkeypatch):
+    """Two steps instead of 25: the numbers are looked at elsewhere."""
+    short = lambda *arguments, **options: sample_ddim(*arguments, **options | {"steps": 2})  # noqa: E731
+    monkeypatch.setattr(experiments, "sample_ddim", short)
 
 
 class Peer(nn.Module):
@@ -49,6 +57,7 @@ def test_the_other_network_is_called_in_its_axis_order_and_samples_like_ours(mon
     assert clip.shape == (2, 8, 3, 64, 64)
 
 
+@pytest.mark.usefixtures("short_samples")
 def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "RUNS", {"tiny run": experiments.Run("A test.", TINY)})
     monkeypatch.setattr(experiments.Experiment, "report", lambda *_: {"correct 800": 1 / 3})
@@ -72,6 +81,7 @@ def test_a_run_stops_goes_on_and_is_written_beside_the_others(tmp_path, monkeypa
     assert seeds["4"]["right"].keys() == {"digit", "direction", "speed", "colour", "everything"}
 
 
+@pytest.mark.usefixtures("short_samples")
 def test_a_wrong_direction_costs_a_model_that_reads_it(monkeypatch):
     monkeypatch.setattr(experiments, "LEVELS", (950,))
     run = experiments.RUNS["text in time"]

@@ -39,7 +39,7 @@ def main() -> None:
     python = folder / "bin/python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    subprocess.run([python, *PIP, "install", "--quiet", "-r", REQUIREMENTS], check=True)
+    subprocess.run([python, *PIP, "install", "--quiet", "--no-compile", "-r", REQUIREMENTS], check=True)
     before = installed(python)
     # A wheel of the same version is not installed over an older one unless it is told to.
     subprocess.run([python, *PIP, "uninstall", "--yes", "vdmlib"], check=True, capture_output=True)

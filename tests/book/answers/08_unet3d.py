@@ -186,6 +186,6 @@ def is_temporal(name, names):
     block = re.match(r"(?:input_blocks\.\d+|output_blocks\.\d+|middle_block)\.", name)
     if block is None:
         return False
-    pattern = re.escape(block[0]) + r"(\d+)\.proj_in\.weight"
-    transformers = sorted(int(m[1]) for n in names if (m := re.fullmatch(pattern, n)))
+    end = ".proj_in.weight"
+    transformers = sorted(int(n[len(block[0]) : -len(end)]) for n in names if n.startswith(block[0]) and n.endswith(end))
     return len(transformers) == 2 and name.startswith(f"{block[0]}{transformers[1]}.")
