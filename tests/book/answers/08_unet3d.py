@@ -187,5 +187,6 @@ def is_temporal(name, names):
     if block is None:
         return False
     end = ".proj_in.weight"
-    transformers = sorted(int(n[len(block[0]) : -len(end)]) for n in names if n.startswith(block[0]) and n.endswith(end))
+    places = (n.removesuffix(end) for n in names if n.startswith(block[0]) and n.endswith(end))
+    transformers = sorted(int(place.removeprefix(block[0])) for place in places)
     return len(transformers) == 2 and name.startswith(f"{block[0]}{transformers[1]}.")
