@@ -216,7 +216,7 @@ def test_the_given_frame_is_used_through_attention_and_beside_the_noise(channels
 
 
 def test_a_frame_beside_the_noise_needs_no_attention_to_it():
-    model = small.VideoModel(replace(tiny("i2v").unet, image_attention=False))
+    model = small.VideoModel(replace(tiny("i2v").unet, image_attention=False, temporal_image_attention=False))
     assert model.takes_frame and model.image_encoder is None
     x = torch.randn(1, 8, 8, 8, 8)
     assert model(x, torch.tensor([5]), data.tokenize([RED]), torch.tensor([10.0]), x[:, 0]).shape == x.shape
