@@ -78,6 +78,7 @@ def run(notebook: nbformat.NotebookNode, python: str = sys.executable, timeout: 
             notebook,
             kernel_manager_class=_kernel(python),
             timeout=timeout,
+            startup_timeout=timeout,  # A minute is too short for a first start on a busy machine.
             resources={"metadata": {"path": folder}},
             store_widget_state=True,
             record_timing=False,
