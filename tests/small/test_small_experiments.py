@@ -29,7 +29,10 @@ def test_digits_anywhere_are_the_same_clips_moved_around_the_edges():
 @pytest.fixture
 def short_samples(monkeypatch):
     """Two steps instead of 25: the numbers are looked at elsewhere."""
-    short = lambda *arguments, **options: sample_ddim(*arguments, **options | {"steps": 2})  # noqa: E731
+
+    def short(*arguments, **options):
+        return sample_ddim(*arguments, **options | {"steps": 2})
+
     monkeypatch.setattr(experiments, "sample_ddim", short)
 
 
