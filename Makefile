@@ -50,14 +50,15 @@ lint: $(SETUP)  ## check the style of code and notebooks, and the types of the l
 unit: $(SETUP)  ## test the library against golden numbers, and the rules for notebooks
 	$(BIN)/pytest -q -n 2 -m "not browser and not colab"
 
-notebook-outputs: $(SETUP)  ## run every notebook and compare with its stored outputs
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 900 book
+notebook-outputs: $(COLAB_SETUP)  ## run every notebook with Colab's versions and compare with its stored outputs
+	OMP_NUM_THREADS=1 JUPYTER_PATH=$(abspath $(COLAB))/share/jupyter $(BIN)/pytest -q -n 2 --dist loadfile \
+		--no-loadscope-reorder --nbval --nbval-kernel-name colab --nbval-cell-timeout 900 book
 
 browser: $(BOOK)  ## test the built book in Chromium
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser tests/book
 
-test-colab: $(COLAB_SETUP)  ## run every notebook with Colab's versions of Jupyter and numpy
-	$(BIN)/pytest -q -n 2 -m colab
+test-colab: $(COLAB_SETUP)  ## run the coursework with Colab's versions, and the chapter whose outputs need more packages
+	$(BIN)/pytest -q -n 2 --maxschedchunk 1 -m colab tests/book
 
 processors: $(SETUP)  ## run unit tests and notebooks as other processors compute them (ONLY=sse41-1 for one)
 	$(BIN)/python tools/book/other_processors.py $(if $(ONLY),--only $(ONLY))

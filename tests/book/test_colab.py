@@ -1,11 +1,12 @@
-"""Every notebook runs on Colab's versions, with vdmlib installed from the repository, in an empty folder.
+"""The coursework runs on Colab's versions, with vdmlib installed from the repository, in an empty folder.
 
-Trainings and samplers are cut short: what they come to is compared with the page by `make notebook-outputs`; here it
-matters that every line runs.
+So do the chapters, in `make notebook-outputs`, which compares what they print with the page. What chapter 11 shows
+needs packages that its own cell installs on Colab (`open_clip_torch`) and that this environment lacks; its outputs are
+compared in the book's environment, and here it runs without them.
 """
 
+import json
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_the_kernel_has_colabs_versions_and_the_installed_library():
     assert missing == []
 
 
+def test_the_kernel_of_that_name_is_this_environments():
+    spec = json.loads((ROOT / ".venv-colab/share/jupyter/kernels/colab/kernel.json").read_text(encoding="utf-8"))
+    assert Path(spec["argv"][0]) == PYTHON
+
+
 def test_the_library_needs_nothing_that_only_the_tests_have():
     modules = "beartype, pytest, sphinx"
     for module in modules.split(", "):
@@ -76,28 +82,15 @@ def test_the_colab_cell_installs_only_on_colab_and_only_once(monkeypatch):
     assert output_of(asked + cell) == ""
 
 
-def cut_short(source: str, samplers: bool = True) -> str:
-    """The same cell with fifty steps where it trains for a hundred or more, and four where it samples in 10 to 29."""
-    source = re.sub(r"(?<=\bsteps=)\d{3,}\b", "50", source)
-    return re.sub(r"(?<=\bsteps=)[12]\d\b", "4", source) if samplers else source
-
-
-def test_trainings_and_samplers_are_cut_short_and_nothing_else():
-    assert cut_short("def train(net, steps=600, batch=128):") == "def train(net, steps=50, batch=128):"
-    assert cut_short("sample(net, steps=25, seed=25)") == "sample(net, steps=4, seed=25)"
-    for source in ("learn(steps=40)", "config = dict(timesteps=1000)"):
-        assert cut_short(source) == source
-
-
 HANDED_OUT = sorted([*ROOT.glob("course/student/*.ipynb"), *ROOT.glob("course/assignments/*/assignment.ipynb")])
 
 
-@pytest.mark.parametrize("path", [*notebooks(), *HANDED_OUT], ids=lambda path: "-".join(path.parts[-2:]))
+[SAMPLING] = [path for path in notebooks() if path.name.startswith("11_")]
+
+
+@pytest.mark.parametrize("path", [SAMPLING, *HANDED_OUT], ids=lambda path: "-".join(path.parts[-2:]))
 def test_notebook_runs(path: Path):
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":  # Chapter 1 looks at each step.
-            cell.source = cut_short(cell.source, samplers=not path.stem.startswith("01_"))
     try:
         run(notebook, str(PYTHON))
     except CellExecutionError as error:

@@ -1,7 +1,8 @@
-"""Build the environment of `make test-colab`: Colab's versions, and vdmlib installed as its first cell does it.
+"""Build the environment of `make notebook-outputs`: Colab's versions, and vdmlib installed as its first cell does it.
 
 The library is installed as a wheel, with the extra that the Colab cell asks for. That may add nothing and must
-change nothing: on Colab, a changed numpy or ipykernel asks for a restart in the middle of a chapter.
+change nothing: on Colab, a changed numpy or ipykernel asks for a restart in the middle of a chapter. Jupyter finds
+the environment as the kernel `colab`, where JUPYTER_PATH names its folder share/jupyter.
 """
 
 import argparse
@@ -32,6 +33,15 @@ def extra() -> str:
     return re.search(r'"vdmlib(\[\w+\]) @ git', links.colab_cell(links.address()))[1]
 
 
+def name_kernel(python: Path) -> None:
+    """Let Jupyter start this Python under the name `colab`."""
+    argv = [str(python.absolute()), "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    spec = {"argv": argv, "display_name": "Colab's versions", "language": "python"}
+    file = python.absolute().parents[1] / "share/jupyter/kernels/colab/kernel.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(spec), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the environment is kept")
@@ -52,6 +62,7 @@ def main() -> None:
             "installing vdmlib changed Colab's packages (or brought one that requirements-colab.txt does not list): "
             + ", ".join(changed)
         )
+    name_kernel(python)
 
 
 if __name__ == "__main__":
