@@ -41,6 +41,7 @@ ABOUT = (
 LEVELS = (100, 300, 500, 700, 800, 900, 950, 960, 970, 980)
 PEER = "video-diffusion-pytorch"
 PEER_CHANNELS = 42  # the width at which it has about as many parameters as small_unet()
+STEPS = 1000  # of a run; what longer ones give is kept beside it, with their steps in the name
 
 
 class DigitsAnywhere(data.MovingDigits):
@@ -224,7 +225,7 @@ def examine(stage: Experiment, clips: int) -> dict[str, dict[str, float]]:
 def main(arguments: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(RUNS), metavar="NAME", help=f"one of: {', '.join(RUNS)}")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of each run (default: 1000)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps of each run (default: {STEPS})")
     parser.add_argument("--seeds", type=int, nargs="+", help="examine a run with each of these seeds, and time nothing")
     parser.add_argument("--clips", type=int, default=60, help="with --seeds: how many the judge sees (default: 60)")
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="save and stop; run again to go on")
@@ -260,12 +261,13 @@ def add_seeds(seeds: dict, results: dict[tuple[str, int], training.Result], clip
         steps = result.log[-1]["step"]
         stage = Experiment(config_of(RUNS[name], steps, seed), RUNS[name]).eval()
         stage.trained = result.model
-        seeds.setdefault(name, {})[str(seed)] = {
+        kept = seeds.setdefault(name if steps == STEPS else f"{name}, {steps:,} steps", {})
+        kept[str(seed)] = {
             "command": f'python tools/measure/small_experiments.py --only "{name}" --steps {steps} --seeds {seed}',
             "end": rounded(result.log[-1]),
             **examine(stage, clips),
         }
-        print(f"{name}, seed {seed}: {seeds[name][str(seed)]}")
+        print(f"{name}, seed {seed}: {kept[str(seed)]}")
 
 
 def add_runs(runs: dict, results: dict[str, training.Result], steps: int):
