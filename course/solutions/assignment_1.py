@@ -27,7 +27,8 @@ def per_frame(layer, x):  # x: b f c h w, layer: (n, c, h, w) -> (n, c2, h2, w2)
 # %% [part] inflate
 # Make an `nn.Conv2d` an `nn.Conv3d` (which takes `b c f h w`) with a kernel of `frames` over time, an odd number. It returns
 # as many frames as it gets, and *before any training each frame is exactly what the picture's convolution would make of
-# it*, the first and the last one included. Stride, padding, dilation and groups over space stay what they were.
+# it*, the first and the last one included. Stride, padding, dilation and groups over space stay what they were, and so
+# does the `dtype`.
 def inflate(convolution, frames=3):
     """A convolution over space and time that begins as the given one over space."""
     over_time = frames // 2
@@ -50,8 +51,8 @@ def inflate(convolution, frames=3):
 
 
 # %% [part] temporal_conv
-# A convolution over time by hand: `weight` is `(out, in, taps)` with an odd number of taps, and the middle one looks at the
-# frame itself. Outside the video lie zeros. Pixels do not see each other. `bias` is `(out,)` or `None`. You may use sums,
+# A convolution over time by hand: `weight` is `(out, in, taps)` with an odd number of taps; the middle one looks at the
+# frame itself, the one before it at the frame before. Outside the video lie zeros. Pixels do not see each other. `bias` is `(out,)` or `None`. You may use sums,
 # products, `einsum` and `pad`, and no convolution of PyTorch's.
 def temporal_conv(x, weight, bias):
     """b f c h w -> b f out h w."""
@@ -76,7 +77,8 @@ def add_embedding(h, embedding, weight, bias):
 # %% [part] TemporalResidual
 # A block with weights that goes between the layers of a picture network, takes `b f c h w` (`channels` of them, a multiple
 # of 8) and returns the same. Fresh, it changes nothing at all, so that the pictures stay what they were. Trained, it lets
-# frames that lie side by side hear each other, and keeps pixels and videos apart. Which layers it has is up to you.
+# frames that lie side by side hear each other, and keeps pixels and videos apart (so no norm over pixels, unlike chapter
+# 3's block). Which layers it has is up to you.
 class TemporalResidual(nn.Module):
     """x plus what its neighbours in time say, which is nothing at first."""
 
@@ -98,7 +100,7 @@ class TemporalResidual(nn.Module):
 # Bring the weights of a picture network into a video network. Both are given as dictionaries of tensors, as `state_dict`
 # returns them. Return a new dictionary for the video network, and the list of the names for which the pictures had nothing:
 # the new layers. A kernel of four axes becomes one of five by the rule of `inflate`. Names that only the picture network
-# has are left out. What fits in neither way is refused: a `ValueError` that says the name.
+# has are left out. What fits in neither way is refused, shape by shape: a `ValueError` that says the name.
 def load_picture_weights(video, picture):
     """(weights of the video network after loading, names that were not loaded)."""
     loaded, new = {}, []
@@ -120,6 +122,6 @@ def load_picture_weights(video, picture):
 # %% [markdown]
 # ## Put together
 #
-# With all six parts you can do what the chapters do: take `vdmlib.unet2d.UNet2D`, apply its layers with `per_frame`, put a
-# `TemporalResidual` behind each block, load the weights of a trained picture network, and check that the video network's
+# With all six parts you can do what the chapters do: take `vdmlib.unet2d.UNet2D` (as a subclass, so that its names stay),
+# apply its layers with `per_frame`, put a `TemporalResidual` behind each block, load the weights of a trained picture network, and check that the video network's
 # frames are the picture network's. Nobody grades this; it is the best way to see that your parts fit.

@@ -109,8 +109,12 @@ def forgets_the_stride(convolution, frames=3):
 def shares_the_bias(convolution, frames=3):
     layer = inflated(convolution, frames, middle(frames))
     layer.bias = convolution.bias
-    convolution.weight.data = layer.weight.data[:, :, frames // 2]
     return layer
+
+
+@wrong("inflate", "at first every frame is as the picture's convolution makes it")
+def forgets_the_dtype(convolution, frames=3):
+    return inflated(convolution, frames, middle(frames)).float()
 
 
 @right("inflate", "the kernel is padded with zeros")
@@ -281,13 +285,12 @@ class BiasLeft(Residual):
         nn.init.ones_(self.last.bias)
 
 
-@wrong("TemporalResidual", "it learns, although it began with zeros")
-class BothZero(Residual):
+@wrong("TemporalResidual", "it learns to hear them, although it began with zeros")
+class BothZero(Residual):  # only the last bias moves
     def __init__(self, channels):
         super().__init__(channels)
         for weight in self.parameters():
             nn.init.zeros_(weight)
-            weight.requires_grad = weight is not self.last.bias
 
 
 @wrong("TemporalResidual", "a trained one lets neighbouring frames hear each other")
@@ -333,6 +336,16 @@ class OneConvolution(nn.Module):
 
     def forward(self, x):
         return x + self.layer(x.transpose(1, 2)).transpose(1, 2)
+
+
+@right("TemporalResidual", "with dropout, as in the released block")
+class Dropping(Residual):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.drop = nn.Dropout(0.1)
+
+    def rows(self, x):
+        return self.drop(super().rows(x))
 
 
 @right("TemporalResidual", "a learned gate that begins at zero")
@@ -392,6 +405,20 @@ def skips_what_does_not_fit(video, picture):
     fitting = {k: v for k, v in picture.items() if k in video and v.shape[:2] == video[k].shape[:2]}
     loaded, _ = load(video, fitting)
     return loaded, [name for name in video if name not in picture]
+
+
+@wrong("load_picture_weights", "what does not fit is refused by name, with a ValueError")
+def spreads_one_channel(video, picture):
+    wide = {k: v.expand_as(video[k][:, :, 0]) if k in video and v.ndim == 4 else v for k, v in picture.items()}
+    return load(video, wide)
+
+
+@wrong("load_picture_weights", "what does not fit is refused by name, with a ValueError")
+def counts_only_the_numbers(video, picture):
+    alike = {
+        k: v.reshape(video[k].shape) if k in video and v.numel() == video[k].numel() else v for k, v in picture.items()
+    }
+    return load(video, alike)
 
 
 @wrong("load_picture_weights", "and is named")

@@ -452,8 +452,8 @@ def assignment_notebook(work: Assignment, source: str, url: str, solutions: bool
 HOW_TO_WORK = """\
 Write each part into the cell that raises `NotImplementedError`, under the name that it has, and run it and the cell
 below it, which says which properties hold, which fail, and where to look. Grading tries the same with other numbers and
-a few properties more. Cells of your own are welcome anywhere. Save a copy first: in Colab, *File → Save a copy in
-Drive*; hand in what *File → Download → Download .ipynb* gives."""
+a few properties more, which share half of a part's points. Cells of your own are welcome anywhere. Save a copy first:
+in Colab, *File → Save a copy in Drive*; hand in what *File → Download → Download .ipynb* gives."""
 
 
 def rubric_table(work: Assignment) -> str:

@@ -1,10 +1,12 @@
 """Assignment 1, a 2D U-Net becomes a video U-Net: its parts and their properties (chapters 2, 3 and 5)."""
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from .inputs import Inputs, same
 from .parts import Assignment, Part, Properties
@@ -59,15 +61,12 @@ def _inflate(answer: Any, seed: int) -> Properties:
         return same(_video_as(answer, convolution, x, frames), _one_by_one(convolution, x))
 
     def owns() -> bool:
-        before = plain.weight.detach().clone()
-        inflated = answer(plain, 3)
+        convolution = copy.deepcopy(plain)
+        inflated = answer(convolution, 3)
         with torch.no_grad():
             for weight in inflated.parameters():
                 weight.zero_()
-        unchanged = torch.equal(plain.weight, before)
-        with torch.no_grad():
-            plain.weight.copy_(before)
-        return unchanged
+        return all(torch.equal(a, b) for a, b in zip(convolution.parameters(), plain.parameters(), strict=True))
 
     return {
         "a Conv3d whose kernel is as long as asked": lambda: (
@@ -179,6 +178,22 @@ def _add_embedding_hidden(answer: Any, seed: int) -> Properties:
     return {"pictures of one pixel": lambda: same(answer(h, embedding, weight, bias), wanted)}
 
 
+def _quiet(block: nn.Module) -> nn.Module:
+    """As it is trained, but without dropout, which the answer may have."""
+    for module in block.modules():
+        if isinstance(module, _DropoutNd):
+            module.eval()
+    return block
+
+
+def _moved(block: nn.Module, x: Tensor, which: tuple[int, int, int], by: Tensor) -> Tensor:
+    """b f h w: where the output moves if one pixel (video, frame, column) does."""
+    other = x.clone()
+    video, frame, column = which
+    other[video, frame, :, 0, column] += by
+    return (block(other) - block(x)).abs().amax(dim=2) > 1e-9
+
+
 def _temporal_residual(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed)
     channels = 8 * inputs.between(1, 2)
@@ -189,15 +204,11 @@ def _temporal_residual(answer: Any, seed: int) -> Properties:
         return same(answer(channels).double()(x), x)
 
     def changed(which: tuple[int, int, int]) -> Tensor:
-        """Where the output of a block with random weights moves if one pixel of one frame does."""
-        block, other = inputs.fill(answer(channels)), x.clone()
-        video, frame, column = which
-        other[video, frame, :, 0, column] += inputs.normal(channels)
-        return (block(other) - block(x)).abs().amax(dim=2) > 1e-9  # b f h w
+        return _moved(inputs.fill(_quiet(answer(channels))), x, which, inputs.normal(channels))
 
     def learns() -> bool:
         torch.manual_seed(seed)
-        block = answer(channels).double()
+        block = _quiet(answer(channels)).double()
         for _ in range(2):
             block.zero_grad()
             (block(x) - 2 * x.roll(1, dims=1)).square().mean().backward()
@@ -205,7 +216,7 @@ def _temporal_residual(answer: Any, seed: int) -> Properties:
                 for weight in block.parameters():
                     if weight.grad is not None:
                         weight -= 0.1 * weight.grad
-        return not torch.allclose(block(x), x)
+        return bool(_moved(block, x, (0, 2, 0), torch.ones(channels).double())[0, [1, 3], 0, 0].any())
 
     def adds() -> bool:
         added = inputs.fill(answer(channels))(x) - x
@@ -218,7 +229,7 @@ def _temporal_residual(answer: Any, seed: int) -> Properties:
         ),
         "every pixel hears only itself": lambda: not changed((0, 2, 0))[:, :, :, 1:].any(),
         "the videos of a batch do not hear each other": lambda: not changed((0, 2, 0))[1].any(),
-        "it learns, although it began with zeros": learns,
+        "it learns to hear them, although it began with zeros": learns,
         "with other weights it adds something": adds,
     }
 
@@ -268,11 +279,11 @@ def _load_picture_weights(answer: Any, seed: int) -> Properties:
             torch.equal(picture[k], v) for k, v in kept.items()
         )
 
-    def refused() -> bool:
+    def refused(name: str, *shape: int) -> bool:
         try:
-            answer(video(), picture | {"linear.weight": torch.zeros(2, 5, dtype=torch.double)})
+            answer(video(), picture | {name: torch.zeros(shape, dtype=torch.double)})
         except ValueError as error:
-            return "linear.weight" in str(error)
+            return name in str(error)
         return False
 
     return {
@@ -284,7 +295,9 @@ def _load_picture_weights(answer: Any, seed: int) -> Properties:
         "and is named": lambda: sorted(answer(video(), picture)[1]) == ["time.weight"],
         "what only the picture has is left out": lambda: set(loaded()) == set(video()),
         "the given weights are not changed": untouched,
-        "what does not fit is refused by name, with a ValueError": refused,
+        "what does not fit is refused by name, with a ValueError": lambda: (
+            refused("linear.weight", 2, 5) and refused("linear.weight", 4, 2) and refused("conv.weight", 4, 1, 3, 3)
+        ),
     }
 
 
@@ -334,7 +347,7 @@ ASSIGNMENT = Assignment(
                 ),
                 "at first every frame is as the picture's convolution makes it": (
                     "which taps may be other than zero if a frame is to hear itself alone? Look at the first "
-                    "and the last frame, too, and at the bias."
+                    "and the last frame, too, at the bias, and at the dtype."
                 ),
                 "five frames long, too": (
                     "as many frames go out as come in: how much padding over time does a kernel of `frames` "
@@ -405,13 +418,14 @@ ASSIGNMENT = Assignment(
             {
                 "a fresh block changes nothing": ("x plus what? Which layer decides that this is zero, bias included?"),
                 "a trained one lets neighbouring frames hear each other": (
-                    "over which axis does the convolution go? Is x brought to the order that the layer wants?"
+                    "over which axis does the convolution go, and to both sides? Is x brought to the order that the "
+                    "layer wants?"
                 ),
                 "every pixel hears only itself": (
-                    "a kernel over space, or a norm over all pixels, or axes in the wrong order."
+                    "a kernel over space, or a norm over pixels as in chapter 3's block, or axes in the wrong order."
                 ),
                 "the videos of a batch do not hear each other": ("a norm over the batch, or videos laid end to end."),
-                "it learns, although it began with zeros": (
+                "it learns to hear them, although it began with zeros": (
                     "zero times zero has no gradient on either side: only one layer may begin with zeros, and "
                     "nothing may be detached."
                 ),
