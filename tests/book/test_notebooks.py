@@ -108,8 +108,11 @@ def stored_by_the_executor(notebook, path):
 def pictures_have_a_text_alternative(notebook, path):
     for cell in code_cells(notebook):
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-        if mimetypes(cell) & {*PICTURES, WIDGET_VIEW} and len(alt.split()) < 3:
+        shown = mimetypes(cell) & {*PICTURES, WIDGET_VIEW}
+        if shown and len(alt.split()) < 3:
             yield f"cell {cell.execution_count} shows a picture and says in no words what is on it"
+        if alt and not shown and "<video" not in str(cell.outputs):
+            yield f"cell {cell.execution_count} says what is on a picture and shows none"
 
 
 @rule
@@ -294,6 +297,10 @@ def no_alt_on_a_widget(notebook):
     notebook.cells[3].metadata.mystnb.image.alt = "widget"
 
 
+def alt_without_a_picture(notebook):
+    notebook.cells[3].outputs = [new_output("stream", name="stdout", text="3 grey values")]
+
+
 def widget_without_state(notebook):
     notebook.cells[3].outputs = [new_output("display_data", {WIDGET_VIEW: {"model_id": f"{0:032x}"}})]
 
@@ -387,6 +394,7 @@ def question_without_answer(notebook):
         (stored_by_the_executor, random_widget_ids),
         (pictures_have_a_text_alternative, no_alt),
         (pictures_have_a_text_alternative, no_alt_on_a_widget),
+        (pictures_have_a_text_alternative, alt_without_a_picture),
         (widgets_keep_their_state, widget_without_state),
         (title_first_with_a_link_to_colab, no_title),
         (title_first_with_a_link_to_colab, link_to_another_notebook),
