@@ -32,7 +32,7 @@ def waves(values, channels, max_period=10000):
 
 # %% [part] attend
 # Attention by hand. `allowed` `(n, m)` is true where a query may look at a key, and `None` if it may look everywhere.
-# The axes before the last two are any: rows, or rows and heads.
+# The axes before the last two are any: rows, or rows and heads. Only the result is returned, not the shares.
 def attend(q, k, v, allowed=None):  # q: ... n d, k: ... m d, v: ... m e
     """What each query hears: ... n e."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
@@ -75,7 +75,7 @@ def over_frames(layer, x):
 
 # %% [part] dual
 # Dual cross-attention: the same queries ask the words and the picture, and the answer of the picture, times `scale`, is added.
-# No heads and no matrices here.
+# No heads and no matrices here; as in `attend`, any axes may stand before the last two.
 def dual(q, text_k, text_v, image_k, image_v, scale):
     """What the words say plus scale times what the picture says."""
     return attend(q, text_k, text_v) + scale * attend(q, image_k, image_v)
@@ -93,5 +93,6 @@ def two_guidances(empty, image, both, text_scale, image_scale):
 # ## Put together
 #
 # A transformer over space is `over_pixels` of a `multi_head` with `context` the pixels themselves, then one with the words; a
-# transformer over time is `over_frames` of the same. Compare yours with `vdmlib.attention.Attention` and its weights. Nobody
-# grades this; it is the best way to see that your parts fit.
+# transformer over time is `over_frames` of the same. Compare yours with `vdmlib.attention.Attention` and its weights (its last
+# layer has a bias, which yours lacks; repeat the words for each row). Nobody grades this; it is the best way to see that your
+# parts fit.

@@ -102,6 +102,12 @@ def ignores_the_mask(q, k, v, allowed=None):
     return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
 
 
+@wrong("attend", "what is not allowed is not heard")
+def a_hundred_is_not_infinity(q, k, v, allowed=None):
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return (scores if allowed is None else scores - 100.0 * ~allowed).softmax(dim=-1) @ v
+
+
 @wrong("attend", "large scores are no trouble")
 def overflows(q, k, v, allowed=None):
     weights = masked(q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5, allowed).exp()

@@ -1,6 +1,8 @@
 """Assignment 2, attention for video, text and picture: its parts and their properties (chapters 4, 6 and 7)."""
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,6 +55,7 @@ def _waves_hidden(answer: Any, seed: int) -> Properties:
     return {
         "whole numbers": lambda: same(answer(whole, 8, 10000.0), _waved(whole, 8, 10000.0), atol=1e-3),
         "a single number": lambda: same(answer(whole[1], 8, 10000.0), _waved(whole[1], 8, 10000.0), atol=1e-3),
+        "numbers below zero": lambda: same(answer(-whole, 8, 10000.0), _waved(-whole, 8, 10000.0), atol=1e-3),
     }
 
 
@@ -74,9 +77,11 @@ def _attend(answer: Any, seed: int) -> Properties:
         return same(found, v.mean(dim=1, keepdim=True).expand(-1, n, -1))
 
     def sees() -> bool:
-        changed = v.clone()
+        """The first query hears two keys; the others would be the loudest by far."""
+        loud, changed = k.clone(), v.clone()
+        loud[:, 2:] = 1000 * q[:, :1]
         changed[:, 2:] += 100.0
-        return same(answer(q, k, v, allowed)[:, :1], answer(q, k, changed, allowed)[:, :1])
+        return same(answer(q, loud, v, allowed)[:, :1], answer(q, loud, changed, allowed)[:, :1])
 
     def order() -> bool:
         swap = torch.arange(m - 1, -1, -1)
@@ -95,7 +100,13 @@ def _attend(answer: Any, seed: int) -> Properties:
 def _attend_hidden(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed + 50)
     q, k, v = inputs.normal(1, 2, 3, 8), inputs.normal(1, 2, 4, 8), inputs.normal(1, 2, 4, 8)
-    return {"axes for heads may stand before": lambda: same(answer(q, k, v), _attended(q, k, v))}
+    allowed = torch.tensor([[True, False, True, False], [False, True, True, False], [False, False, False, True]])
+    return {
+        "axes for heads may stand before": lambda: same(answer(q, k, v), _attended(q, k, v)),
+        "and what is not allowed is not heard there": lambda: same(
+            answer(q, k, v, allowed), _attended(q, k, v, allowed)
+        ),
+    }
 
 
 def _headed(x: Tensor, context: Tensor, weights: tuple[Tensor, ...], heads: int) -> Tensor:
@@ -142,6 +153,20 @@ def _mixed(tokens: Tensor) -> Tensor:
     return tokens + tokens.cumsum(dim=1) * tokens.mean(dim=(1, 2), keepdim=True)
 
 
+def _of_pixels(x: Tensor) -> Tensor:
+    """The mixed pixels of every frame."""
+    wanted = torch.stack([_mixed(video.flatten(2).transpose(1, 2)).transpose(1, 2) for video in x])
+    return wanted.reshape(x.shape)
+
+
+def _of_frames(x: Tensor) -> Tensor:
+    """The mixed frames of every pixel."""
+    out = torch.empty_like(x)
+    for i, j in itertools.product(*map(range, x.shape[-2:])):
+        out[..., i, j] = _mixed(x[..., i, j])
+    return out
+
+
 def _over_pixels(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed)
     x = inputs.normal(2, inputs.between(3, 4), 5, 2, 3)
@@ -152,11 +177,10 @@ def _over_pixels(answer: Any, seed: int) -> Properties:
         return seen
 
     b, f, c, h, w = x.shape
-    wanted = torch.stack([_mixed(video.flatten(2).transpose(1, 2)).transpose(1, 2) for video in x])
     return {
         "one row for each frame, one token for each pixel": lambda: rows() == [(b * f, h * w, c)],
         "what goes in comes out in its place": lambda: same(answer(lambda tokens: tokens, x), x),
-        "pixels in reading order, frames apart": lambda: same(answer(_mixed, x), wanted.reshape(x.shape)),
+        "pixels in reading order, frames apart": lambda: same(answer(_mixed, x), _of_pixels(x)),
     }
 
 
@@ -170,13 +194,6 @@ def _over_frames(answer: Any, seed: int) -> Properties:
         answer(lambda tokens: seen.append(tuple(tokens.shape)) or tokens, x)
         return seen
 
-    def wanted() -> Tensor:
-        out = torch.empty_like(x)
-        for i in range(h):
-            for j in range(w):
-                out[..., i, j] = _mixed(x[..., i, j])
-        return out
-
     def alone() -> bool:
         other = x.clone()
         other[0, :, :, 0, 0] += 1.0
@@ -186,14 +203,21 @@ def _over_frames(answer: Any, seed: int) -> Properties:
     return {
         "one row for each pixel, one token for each frame": lambda: rows() == [(b * h * w, f, c)],
         "what goes in comes out in its place": lambda: same(answer(lambda tokens: tokens, x), x),
-        "frames in their order": lambda: same(answer(_mixed, x), wanted()),
+        "frames in their order": lambda: same(answer(_mixed, x), _of_frames(x)),
         "pixels and videos do not hear each other": alone,
     }
 
 
-def _one_frame(answer: Any, seed: int) -> Properties:
-    x = Inputs(seed + 50).normal(1, 1, 4, 3, 2)
-    return {"one frame of one video": lambda: same(answer(lambda tokens: 2 * tokens, x), 2 * x)}
+def _hidden_sizes(wanted: Callable[[Tensor], Tensor]) -> Callable[[Any, int], Properties]:
+    def properties(answer: Any, seed: int) -> Properties:
+        inputs = Inputs(seed + 50)
+        single, long = inputs.normal(1, 1, 4, 3, 2), inputs.normal(3, 7, 2, 2, 2)
+        return {
+            "one frame of one video": lambda: same(answer(_mixed, single), wanted(single)),
+            "more frames than pixels": lambda: same(answer(_mixed, long), wanted(long)),
+        }
+
+    return properties
 
 
 def _dual(answer: Any, seed: int) -> Properties:
@@ -254,11 +278,14 @@ def _two_guidances(answer: Any, seed: int) -> Properties:
 
 def _guidances_hidden(answer: Any, seed: int) -> Properties:
     inputs = Inputs(seed + 50)
-    empty, both = inputs.normal(1, 2, 1, 1, 1), inputs.normal(1, 2, 1, 1, 1)
+    empty, image, both = (inputs.normal(1, 2, 1, 1, 1) for _ in range(3))
     return {
+        "both at once": lambda: same(
+            answer(empty, image, both, 2.5, 1.75), empty + 1.75 * (image - empty) + 2.5 * (both - image)
+        ),
         "a picture that says nothing leaves guidance by the text": lambda: same(
             answer(empty, empty, both, 4.0, 9.0), empty + 4.0 * (both - empty)
-        )
+        ),
     }
 
 
@@ -291,6 +318,7 @@ ASSIGNMENT = Assignment(
                     "stand side by side."
                 ),
                 "whole numbers": ("timesteps come as integers: turn them into floats before they are multiplied."),
+                "numbers below zero": "a wave goes on to the left of 0; nothing is cut off.",
                 "a single number": (
                     "a tensor without axes gets one: the channels. `...` in an index takes any number of axes."
                 ),
@@ -313,7 +341,8 @@ ASSIGNMENT = Assignment(
                     "keys and values belong together in pairs; no query may count places."
                 ),
                 "what is not allowed is not heard": (
-                    "`allowed` is true where a query may look. What must a score be for its weight to be zero?"
+                    "`allowed` is true where a query may look. What must a score be for its weight to be zero, "
+                    "however large the others are?"
                 ),
                 "and the rest sums to one": "forbid before the softmax, not after it.",
                 "large scores are no trouble": (
@@ -321,6 +350,7 @@ ASSIGNMENT = Assignment(
                     "taken from all scores of a row."
                 ),
                 "axes for heads may stand before": ("count the axes from the end: -2 are tokens, -1 channels."),
+                "and what is not allowed is not heard there": "`allowed` holds for all rows and heads alike.",
             },
             without=_PYTORCHS,
         ),
@@ -349,7 +379,7 @@ ASSIGNMENT = Assignment(
             10,
             25,
             _over_pixels,
-            _one_frame,
+            _hidden_sizes(_of_pixels),
             {
                 "one row for each frame, one token for each pixel": (
                     "the layer takes (rows, tokens, channels), and all frames at once."
@@ -359,6 +389,7 @@ ASSIGNMENT = Assignment(
                     "a token for each pixel, row by row; no frame in the row of another."
                 ),
                 "one frame of one video": ("axes of length 1 stay: no `squeeze`, and sizes from x itself."),
+                "more frames than pixels": "number the places of x, and look where the numbers go.",
             },
         ),
         Part(
@@ -366,7 +397,7 @@ ASSIGNMENT = Assignment(
             15,
             35,
             _over_frames,
-            _one_frame,
+            _hidden_sizes(_of_frames),
             {
                 "one row for each pixel, one token for each frame": (
                     "who looks at whom over time? The same pixel in all frames."
@@ -377,6 +408,7 @@ ASSIGNMENT = Assignment(
                     "change one pixel of one video: only its own row may move."
                 ),
                 "one frame of one video": ("axes of length 1 stay: no `squeeze`, and sizes from x itself."),
+                "more frames than pixels": "number the places of x, and look where the numbers go.",
             },
         ),
         Part(
@@ -420,6 +452,7 @@ ASSIGNMENT = Assignment(
                 "the image scale exaggerates what the picture adds to nothing": (
                     "the picture is added first: compared with which answer?"
                 ),
+                "both at once": "two differences, each with its own scale, on top of the answer to nothing.",
                 "a picture that says nothing leaves guidance by the text": (
                     "where the answer to the picture is the answer to nothing, which of your terms are left?"
                 ),
