@@ -52,8 +52,8 @@ def inflate(convolution, frames=3):
 
 # %% [part] temporal_conv
 # A convolution over time by hand: `weight` is `(out, in, taps)` with an odd number of taps; the middle one looks at the
-# frame itself, the one before it at the frame before. Outside the video lie zeros. Pixels do not see each other. `bias` is `(out,)` or `None`. You may use sums,
-# products, `einsum` and `pad`, and no convolution of PyTorch's.
+# frame itself, the one before it at the frame before. Outside the video lie zeros. Pixels do not see each other. `bias` is
+# `(out,)` or `None`. You may use sums, products, `einsum` and `pad`, and no convolution of PyTorch's.
 def temporal_conv(x, weight, bias):
     """b f c h w -> b f out h w."""
     taps, frames = weight.shape[-1], x.shape[1]
@@ -123,5 +123,6 @@ def load_picture_weights(video, picture):
 # ## Put together
 #
 # With all six parts you can do what the chapters do: take `vdmlib.unet2d.UNet2D` (as a subclass, so that its names stay),
-# apply its layers with `per_frame`, put a `TemporalResidual` behind each block, load the weights of a trained picture network, and check that the video network's
-# frames are the picture network's. Nobody grades this; it is the best way to see that your parts fit.
+# apply its layers with `per_frame`, put a `TemporalResidual` behind each block, load the weights of a trained picture
+# network, and check that the video network's frames are the picture network's. Nobody grades this; it is the best way to see
+# that your parts fit.
