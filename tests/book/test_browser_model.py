@@ -187,16 +187,23 @@ def test_what_is_packed_is_what_is_shipped():
         assert len(text) / 1e6 == pytest.approx(said[name], abs=0.05)
 
 
-@pytest.fixture(params=["http", "file"])
+@pytest.fixture(params=["http", "file", "one processor"])
 def demo(request, browser, server):
-    """The page over both ways of opening it, with everything it asked for."""
-    home = server if request.param == "http" else SITE.as_uri() + "/"
-    allowed = (server, "data:", f"blob:{server}") if request.param == "http" else ("file:", "data:", "blob:")
+    """The page over both ways of opening it, and with one worker alone, with everything it asked for."""
+    home = SITE.as_uri() + "/" if request.param == "file" else server
+    allowed = ("file:", "data:", "blob:") if request.param == "file" else (server, "data:", f"blob:{server}")
     visit = open_page(browser, home + PAGE, allowed)
+    workers = 2
+    if request.param == "one processor":
+        workers = 1
+        visit.ask("() => Object.defineProperty(navigator, 'hardwareConcurrency', { value: 1 })")
+    visit.started = []
+    visit.tab.on("worker", lambda worker: visit.started.append(worker))
     visit.asked = []
     visit.tab.on("request", lambda r: visit.asked.append(r.url))
     yield visit
     visit.tab.context.close()
+    assert len(visit.started) == workers
 
 
 def panel(visit, kind: str):
@@ -446,6 +453,29 @@ class TestOnAPhone:
         phone.ask("() => { delete packed['model.js']; }")
         phone.complaints.clear()
 
+    def test_memory_for_one_worker_alone_is_enough(self, phone):
+        refusing = (
+            "addEventListener('message', ({ data }) => { if (data.helps) WebAssembly.Memory = class { constructor() {"
+            " throw new RangeError('could not allocate memory'); } }; });\n"
+        )
+        script = refusing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
+        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
+        panel(phone, "t2v").locator("[name=steps]").select_option("5")
+        make(phone, "t2v")
+        assert phone.complaints == []
+
+    def test_a_worker_that_ends_while_it_helps_is_told(self, phone):
+        failing = (
+            "addEventListener('message', ({ data }) => { if (data.helps) setTimeout(() => {"
+            " start = async () => {}; run = () => { setTimeout(() => { throw Error('gone'); });"
+            " return new Promise(() => {}); }; }); });\n"
+        )
+        phone.tab.reload(wait_until="load")
+        script = failing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
+        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
+        make(phone, "t2v", "No clip: The model does not run here (Uncaught Error: gone): reload the page, and press")
+        phone.complaints.clear()
+
     def test_a_download_that_stalls_can_be_stopped_and_the_bar_counts_bytes(self, phone):
         phone.tab.reload(wait_until="load")  # What has arrived before would not be asked for again.
         box, stalled = panel(phone, "t2v"), []
@@ -524,39 +554,41 @@ class TestOnAPhone:
     ):
         """Both do the same: 25 steps, after ten of which at most the guess is decoded and judged.
 
-        Time of the processor in the thread that computes, for a busy machine stretches the clock; the best of three, in
-        turn, after a first clip, in which the browser compiles.
+        Seconds by the clock, the best of three, in turn, after a first clip, in which the browser compiles; and what
+        the page's workers take of the processors' time.
         """
         model, classifier = vdmlib.small.load_pretrained("t2v"), judge.load_classifier()
         chromium, box, steps = browser.new_browser_cdp_session(), panel(phone, "t2v"), 25
         box.locator("[name=steps]").select_option(str(steps))
 
-        def used() -> float:
-            """Seconds of all workers of all pages so far: only one of them computes."""
-            processes, ticks = chromium.send("SystemInfo.getProcessInfo")["processInfo"], 0
+        def used() -> dict[Path, float]:
+            """Seconds of each worker of all pages so far."""
+            processes, seconds = chromium.send("SystemInfo.getProcessInfo")["processInfo"], {}
             for thread in [t for p in processes for t in Path(f"/proc/{p['id']}/task").glob("*")]:
                 with contextlib.suppress(FileNotFoundError):  # a thread that has ended
                     if (thread / "comm").read_text().strip() == "DedicatedWorker":
                         user, system = (thread / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
-                        ticks += int(user) + int(system)
-            return ticks / os.sysconf("SC_CLK_TCK")
+                        seconds[thread] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+            return seconds
 
         def in_page() -> dict[str, float]:
             before = used()
             make(phone, "t2v")
-            whole, spent = used() - before, phone.ask("() => document.querySelector('.demo').spent")
+            workers = sorted(after - before.get(thread, 0) for thread, after in used().items())[-2:]
+            assert workers[0] > 0.7 * workers[1]  # each does half
+            seconds, spent = phone.ask("() => [root.seconds, root.spent]")
             of_networks = {name: spent[key] for name, key in zip(NETWORKS, ("t2v", "decoder", "judge"), strict=True)}
-            return {"clip": whole} | {n: whole * s / sum(of_networks.values()) for n, s in of_networks.items()}
+            return {"clip": seconds, "processors": sum(workers)} | of_networks
 
         def in_pytorch(looks: int) -> dict[str, float]:
             spent = dict.fromkeys(("decoder", "judge"), 0.0)
 
             def timed(name, function, *given):
-                begin = time.process_time()
+                begin = time.perf_counter()
                 try:
                     return function(*given)
                 finally:
-                    spent[name] += time.process_time() - begin
+                    spent[name] += time.perf_counter() - begin
 
             def look(step):
                 nonlocal looks
@@ -570,25 +602,24 @@ class TestOnAPhone:
             decode = model.autoencoder.decode
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(model.autoencoder, "decode", lambda latents: timed("decoder", decode, latents))
-                begin = time.process_time()
+                processor, begin = time.process_time(), time.perf_counter()
                 timed("judge", see, model.generate(["a red 7 moving left quickly"], steps=steps, callback=look))
-                whole = time.process_time() - begin
-            return {"clip": whole, "denoiser": whole - sum(spent.values())} | spent
+                clip, processor = time.perf_counter() - begin, time.process_time() - processor
+            return {"clip": clip, "processors": processor, "denoiser": clip - sum(spent.values())} | spent
 
+        phone.ask("() => { window.root = document.querySelector('.demo'); }")
         in_page()
         looks = int(box.locator("[name=step]").get_attribute("max"))  # the last moment is the clip's
         assert 5 <= looks <= 10
         in_pytorch(looks)
         pairs = [(in_page(), in_pytorch(looks)) for _ in range(3)]
         page, pytorch = (min(times, key=lambda t: t["clip"]) for times in zip(*pairs, strict=True))
-        ratios = {name: page[name] / pytorch[name] for name in ("clip", *NETWORKS)}
+        ratios = {name: page[name] / pytorch[name] for name in page}
         times = (f"{n} {page[n]:.2f} s ({pytorch[n]:.2f} s): {ratio:.2f} times" for n, ratio in ratios.items())
         record_property("measured", f"in the page (in PyTorch) for {steps} steps: {', '.join(times)}")
-        assert (
-            ratios["clip"] < 3
-        )  # Below 2 where it was measured; a busy machine may interrupt one more than the other.
+        # Of the clock's time no bound: on a busy machine the two workers wait longer than PyTorch's one thread.
+        assert STORED["ratios"]["processors"] / 2 < ratios["processors"] < 3  # other processors have other vectors
         store(seconds={"page": page["clip"], "PyTorch": pytorch["clip"]}, ratios=ratios)
-        assert ratios["clip"] > STORED["ratios"]["clip"] / 2  # other processors have other vectors
 
     def test_the_judge_is_the_librarys(self, phone):
         clips = data.MovingDigits("test", combinations="all").batch(range(12))

@@ -173,6 +173,7 @@ def measured() -> dict[str, str]:
         "denoiser": f"{found['ratios']['denoiser']:.1f}",
         "decoder": f"{found['ratios']['decoder']:.1f}",
         "judge": f"{found['ratios']['judge']:.1f}",
+        "processors": f"{found['ratios']['processors']:.1f}",
     }
 
 

@@ -27,24 +27,19 @@ GRAPHS = Path(__file__).resolve().parents[2] / "book/_static/demo/graphs"
 OPSET = 20
 
 
-class GuidedOnce(nn.Module):
-    """One guided call of the denoiser for one clip, with the text encoder inside: everything a sampling step needs."""
+class Denoiser(nn.Module):
+    """One call for one clip and one sentence, with the text encoder inside; guidance takes two."""
 
     def __init__(self, model: VideoModel):
         super().__init__()
         self.model = model
 
-    def forward(self, x, timestep, tokens, fps, guidance, first_frame=None):
-        halves = torch.cat([torch.zeros_like(tokens), tokens]).long()
-        given = None if first_frame is None else torch.cat([first_frame, first_frame])
-        uncond, cond = self.model(
-            torch.cat([x, x]), torch.cat([timestep, timestep]), halves, torch.cat([fps, fps]), given
-        ).chunk(2)
-        return uncond + guidance * (cond - uncond)
+    def forward(self, x, timestep, tokens, fps, first_frame=None):
+        return self.model(x, timestep, tokens.long(), fps, first_frame)
 
 
 class Decoder(nn.Module):
-    """Latents of a clip to its frames."""
+    """Latents of half a clip to its frames."""
 
     def __init__(self, autoencoder: Autoencoder):
         super().__init__()
@@ -80,18 +75,18 @@ def networks() -> dict[str, tuple[nn.Module, str, dict[str, Tensor], tuple[str, 
     """Name of a graph → network, prefix of its weights' names, examples of inputs, files with weights, best first."""
     t2v, i2v = load_pretrained("t2v"), load_pretrained("i2v")
     latents = torch.randn(1, data.FRAMES, 8, 8, 8)
+    half = latents[:, : data.FRAMES // 2]
     video = torch.rand(1, data.FRAMES, 3, data.SIZE, data.SIZE)
     inputs = dict(
         x=latents,
         timestep=torch.tensor([481.0]),
         tokens=torch.tensor([[1, 3, 4, 5, 6, 7]], dtype=torch.int32),
         fps=torch.tensor([10.0]),
-        guidance=torch.tensor([3.0]),
     )
     return {
-        "t2v": (GuidedOnce(t2v.video_model), "model.", inputs, ("t2v",)),
-        "i2v": (GuidedOnce(i2v.video_model), "model.", inputs | {"first_frame": latents[:, 0]}, ("i2v", "t2v")),
-        "decoder": (Decoder(t2v.autoencoder), "autoencoder.", {"latents": latents}, ("autoencoder",)),
+        "t2v": (Denoiser(t2v.video_model), "model.", inputs, ("t2v",)),
+        "i2v": (Denoiser(i2v.video_model), "model.", inputs | {"first_frame": latents[:, 0]}, ("i2v", "t2v")),
+        "decoder": (Decoder(t2v.autoencoder), "autoencoder.", {"latents": half}, ("autoencoder",)),
         "encoder": (Encoder(t2v.autoencoder), "autoencoder.", {"picture": video[:, 0]}, ("autoencoder",)),
         "judge": (Judge(load_classifier()), "classifier.", {"video": video}, ("judge",)),
     }

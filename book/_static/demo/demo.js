@@ -57,7 +57,7 @@ const GRAPHS = {
     judge: ["judge.safetensors"],
   },
 };
-const model = { worker: null, sent: new Set(), busy: false };
+const model = { worker: null, helper: null, sent: new Set(), busy: false };
 
 // The smallest program with an instruction for several numbers at once.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -105,8 +105,10 @@ function explain(message) {
 }
 
 function forget() {
-  model.worker?.terminate();
-  model.worker = null;
+  for (const name of ["worker", "helper"]) {
+    model[name]?.terminate();
+    model[name] = null;
+  }
   model.sent.clear();
 }
 
@@ -126,7 +128,9 @@ async function request(message, last, signal, each = () => {}) {
       else if (last.some((name) => name in data)) resolve(data);
       else each(data);
     };
-    model.worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
+    for (const worker of [model.worker, model.helper]) {
+      if (worker) worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
+    }
     model.worker.postMessage(message);
   });
   try {
@@ -135,6 +139,19 @@ async function request(message, last, signal, each = () => {}) {
     forget();
     throw error;
   }
+}
+
+// A worker, and where there is a processor for it another one that does half of its work.
+function engage(script) {
+  const url = URL.createObjectURL(script);
+  model.worker = new Worker(url);
+  if (navigator.hardwareConcurrency > 1) {
+    const { port1, port2 } = new MessageChannel();
+    model.helper = new Worker(url);
+    model.helper.postMessage({ helps: port1 }, [port1]);
+    model.worker.postMessage({ helper: port2 }, [port2]);
+  }
+  URL.revokeObjectURL(url);
 }
 
 async function load(kind, signal, progress) {
@@ -147,11 +164,7 @@ async function load(kind, signal, progress) {
   }
   if (!names.length) return;
   progress();
-  if (!model.worker) {
-    const url = URL.createObjectURL(new Blob([files["model.js"], "\n", files["runtime.js"]], { type: "text/javascript" }));
-    model.worker = new Worker(url);
-    URL.revokeObjectURL(url);
-  }
+  if (!model.worker) engage(new Blob([files["model.js"], "\n", files["runtime.js"]], { type: "text/javascript" }));
   await request({ start: { files, graphs } }, ["ready"], signal);
   for (const name of names) {
     model.sent.add(name);

@@ -88,10 +88,25 @@ function looks(steps, every) {
   return new Set(every ? all : some);
 }
 
-// The networks.
+// The networks. A second worker may help: the leading one asks it through a port, and each does half of the work.
 
 const sessions = {};
 const files = {};
+let helper = null;
+
+function ask(message) {
+  return new Promise((resolve, reject) => {
+    helper.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve(data.answer));
+    helper.postMessage(message);
+  });
+}
+
+function help(port) {
+  port.onmessage = ({ data }) => {
+    const answer = data.start ? start(data.start) : run(...data.run);
+    answer.then((found) => port.postMessage({ answer: found }), (error) => port.postMessage({ error: said(error) }));
+  };
+}
 
 async function start(given) {
   Object.assign(files, given.files);
@@ -104,25 +119,55 @@ async function start(given) {
       logSeverityLevel: 3, // errors only
     });
   }
+}
+
+// Where there is no memory for two, one does all of the work.
+async function lead(given) {
+  const there = helper && ask({ start: given }).catch(() => { helper = null; });
+  await Promise.all([start(given), there]);
   postMessage({ ready: true });
 }
 
-const spent = {}; // seconds in each network, in the last clip
-
-// What a network gives, in the order of its outputs.
+// What a network gives, in the order of its outputs, for inputs of [values, shape].
 async function run(name, inputs) {
-  const begin = performance.now();
-  const outputs = await sessions[name].run(inputs);
-  spent[name] = (spent[name] ?? 0) + (performance.now() - begin) / 1000;
+  const tensors = Object.entries(inputs).map(([input, [values, shape]]) => {
+    const type = values instanceof Int32Array ? "int32" : "float32";
+    return [input, new ort.Tensor(type, type === "int32" ? values : Float32Array.from(values), shape)];
+  });
+  const outputs = await sessions[name].run(Object.fromEntries(tensors));
   return sessions[name].outputNames.map((output) => outputs[output].data);
 }
 
-const floats = (values, shape = [values.length]) => new ort.Tensor("float32", Float32Array.from(values), shape);
-const decode = async (latents) => (await run("decoder", { latents: floats(latents, SHAPE) }))[0];
+const spent = {}; // seconds in each network, in the last clip
+async function timed(name, work) {
+  const begin = performance.now();
+  const found = await work;
+  spent[name] = (spent[name] ?? 0) + (performance.now() - begin) / 1000;
+  return found;
+}
+
+// The first output for each of two inputs.
+async function both(name, one, two) {
+  const there = helper && ask({ run: [name, two] });
+  const [first] = await run(name, one);
+  const [second] = await (there ?? run(name, two));
+  return [first, second];
+}
+
+// Frame by frame, so that either half of a clip can be decoded alone.
+async function decode(latents) {
+  const [half, shape] = [latents.length / 2, [1, SHAPE[1] / 2, ...SHAPE.slice(2)]];
+  const halves = [latents.slice(0, half), latents.slice(half)].map((part) => ({ latents: [part, shape] }));
+  const [first, second] = await timed("decoder", both("decoder", ...halves));
+  const clip = new Float32Array(2 * first.length);
+  clip.set(first);
+  clip.set(second, first.length);
+  return clip;
+}
 
 // What the judge measures in a clip; its digit is the one with the highest mean of the frames' log-probabilities.
 async function judge(clip) {
-  const [logs, colour, velocity] = await run("judge", { video: floats(clip, [1, 8, 3, SIZE, SIZE]) });
+  const [logs, colour, velocity] = await timed("judge", run("judge", { video: [clip, [1, 8, 3, SIZE, SIZE]] }));
   const rows = Array.from({ length: 8 }, (_, frame) => [...logs.slice(10 * frame, 10 * frame + 10)]);
   const most = (row) => row.indexOf(Math.max(...row));
   const sums = rows.reduce((a, b) => a.map((value, i) => value + b[i]));
@@ -135,14 +180,11 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture, every
   stopped = false;
   for (const name of Object.keys(spent)) spent[name] = 0;
   const begin = performance.now();
-  const inputs = {
-    tokens: new ort.Tensor("int32", Int32Array.from(tokens), [1, tokens.length]),
-    fps: floats([fps]),
-    guidance: floats([guidance]),
-  };
+  const sentence = (words) => [Int32Array.from(words), [1, words.length]];
+  const inputs = { fps: [[fps], [1]] };
   if (picture) {
-    const [latents] = await run("encoder", { picture: floats(picture, [1, 3, SIZE, SIZE]) });
-    inputs.first_frame = floats(latents, [1, ...SHAPE.slice(2)]);
+    const [latents] = await run("encoder", { picture: [picture, [1, 3, SIZE, SIZE]] });
+    inputs.first_frame = [latents, [1, ...SHAPE.slice(2)]];
   }
   const random = new Random(seed);
   const x = random.normal(SHAPE.reduce((a, b) => a * b));
@@ -150,12 +192,15 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture, every
   const [plan, looked] = [ddimSteps(steps), looks(steps, every)];
   for (const [index, { timestep, alpha, alphaPrev, sigma, direction }] of plan.entries()) {
     const noisy = x.slice();
-    const [v] = await run(kind, { ...inputs, x: floats(x, SHAPE), timestep: floats([timestep]) });
+    const given = { ...inputs, x: [x, SHAPE], timestep: [[timestep], [1]] };
+    const sentences = [tokens.map(() => 0), tokens].map((words) => ({ ...given, tokens: sentence(words) }));
+    const [uncond, cond] = await timed(kind, both(kind, ...sentences));
     const [signal, noise] = [Math.sqrt(alpha), Math.sqrt(1 - alpha)];
     const fresh = random.normal(x.length);
     for (let i = 0; i < x.length; i++) {
-      const eps = signal * v[i] + noise * x[i];
-      x0[i] = signal * x[i] - noise * v[i];
+      const v = uncond[i] + guidance * (cond[i] - uncond[i]);
+      const eps = signal * v + noise * x[i];
+      x0[i] = signal * x[i] - noise * v;
       x[i] = Math.sqrt(alphaPrev) * x0[i] + direction * eps + sigma * fresh[i];
     }
     const look = { step: index + 1 };
@@ -171,12 +216,16 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture, every
   postMessage({ x, clip, judged: await judge(clip), seconds: (performance.now() - begin) / 1000, spent });
 }
 
+const said = (error) => String(error?.message ?? error);
+
 onmessage = ({ data }) => {
   if (data.stop) stopped = true;
+  if (data.helps) help(data.helps);
+  if (data.helper) helper = data.helper;
   const work = async () => {
-    if (data.start) await start(data.start);
+    if (data.start) await lead(data.start);
     if (data.judge) postMessage({ judged: await judge(data.judge) });
     if (data.sample) await sample(data.sample);
   };
-  work().catch((error) => postMessage({ error: String(error?.message ?? error) }));
+  work().catch((error) => postMessage({ error: said(error) }));
 };
