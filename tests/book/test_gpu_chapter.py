@@ -232,7 +232,7 @@ def test_a_card_that_was_measured_is_a_star_and_a_cpu_is_none(page, tmp_path, mo
 def test_the_gains_of_the_page_are_those_that_are_stored():
     gains = read_card("sampling_gains")
     assert gains["command"].startswith("python tools/measure/benchmark.py") and "--gains" in gains["command"]
-    assert gains["command"] in shown("gpu-43b") and gains["device"] == "CPU, 1 threads"
+    assert gains["command"] in shown("gpu-43b") and gains["device"] == "CPU, 1 thread"
     ratios = [value for name, value in gains.items() if name.startswith("time with, over without")]
     assert len(ratios) == 3
     for pairs in ratios:

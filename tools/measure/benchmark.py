@@ -49,7 +49,7 @@ from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
-from instruments import PeakMemory, StepTimer, median_time
+from instruments import PeakMemory, StepTimer, machine_name, median_time
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -222,7 +222,6 @@ def measure(arguments: argparse.Namespace) -> Numbers:
     case = Case(arguments)
     b, f, _, h, w = case.x.shape
     flops, limits = flops_of_forward(case.config, f, h, w, b), machine_limits(case.device, case.dtype)
-    on_gpu = case.device.type == "cuda"
     with PeakMemory(case.device) as peak:
         case.forward()
     seconds = median_time(case.forward, arguments.repeat, case.device)
@@ -231,7 +230,7 @@ def measure(arguments: argparse.Namespace) -> Numbers:
         "configuration": arguments.config,
         "input": tuple(case.x.shape),
         "dtype": arguments.dtype,
-        "device": torch.cuda.get_device_name(case.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "device": machine_name(case.device),
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in case.net.parameters()),
         "weights (bytes)": sum(p.nbytes for p in case.net.parameters()),

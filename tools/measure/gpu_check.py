@@ -63,7 +63,7 @@ if __name__ == "__main__":
     parse()  # What follows takes seconds: help and misspelt options are answered before.
 
 import torch
-from instruments import PeakMemory, StepTimer, allocated_peak, table
+from instruments import PeakMemory, StepTimer, allocated_peak, machine_name, table
 from torch._dynamo.utils import counters
 
 import vdmlib
@@ -100,7 +100,7 @@ class Machine:
     def described(self) -> Row:
         return {
             "model": self.model,
-            "device": self.name if self.on_gpu else f"CPU, {torch.get_num_threads()} threads",
+            "device": machine_name(self.device),
             "torch": torch.__version__,
             "dtype": str(self.dtype),
             "video": list(self.video.values()),

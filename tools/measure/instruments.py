@@ -14,6 +14,14 @@ from torch.profiler import ProfilerActivity, profile
 import vdmlib
 
 
+def machine_name(device: torch.device) -> str:
+    """What measured: a GPU's name, or how many threads of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
 class PeakMemory(contextlib.AbstractContextManager):
     """Bytes in use above those at the start: the allocator's count on a GPU, resident pages on a CPU (Linux)."""
 

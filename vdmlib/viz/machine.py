@@ -124,7 +124,9 @@ def roofline(
         ax.plot(peak / speed, peak / 1e12, "o", color=COLOURS[shade], markersize=5)
     for n, (name, (operations, moved)) in enumerate(sorted(work.items(), key=lambda item: item[1][0] / item[1][1])):
         ax.axvline(operations / moved, color=MUTED, lw=1)
-        ax.text(operations / moved, 0.13 * 1.75**n, f" {name}", fontsize=9.5, color=INK, va="bottom")
+        box = {"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 1}  # other lines end beside the name
+        at, place = (operations / moved, 0.13 * 1.75**n), (5, 0)
+        ax.annotate(name, at, place, textcoords="offset points", fontsize=9.5, color=INK, va="bottom", bbox=box)
     for name, (intensity, speed) in (measured or {}).items():
         ax.plot(intensity, speed / 1e12, "*", color=INK, markersize=12)
         ax.text(intensity, speed / 1e12, f"  {name}", va="center", fontsize=10)
