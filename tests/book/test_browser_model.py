@@ -210,6 +210,17 @@ def panel(visit, kind: str):
     return visit.tab.locator(f".demo[data-kind={kind}]")
 
 
+def put_before_the_worker(visit, script: str) -> None:
+    """Let workers that are started from now on run this first."""
+    whole = f"{script}\n".encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
+    visit.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(whole)).decode()}'; }}")
+
+
+def in_the_helper(visit, script: str) -> None:
+    """Let the second worker run this when it is told that it helps, after its own script."""
+    put_before_the_worker(visit, f"addEventListener('message', ({{ data }}) => {{ if (data.helps) {{ {script} }} }});")
+
+
 def make(visit, kind: str, ends: str = "The clip is made") -> None:
     panel(visit, kind).locator("[name=make]").click()
     visit.tab.wait_for_function(
@@ -444,37 +455,62 @@ class TestOnAPhone:
         phone.complaints.clear()
 
     def test_too_little_memory_is_told(self, phone):
-        refusing = (
-            "WebAssembly.Memory = class { constructor() { throw new RangeError('could not allocate memory'); } };\n"
-        )
-        script = refusing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
-        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
+        refusing = "WebAssembly.Memory = class { constructor() { throw new RangeError('could not allocate'); } };"
+        put_before_the_worker(phone, refusing)
         make(phone, "t2v", "No clip: The browser has no memory left for the model: close other tabs, and press")
         phone.ask("() => { delete packed['model.js']; }")
         phone.complaints.clear()
 
-    def test_memory_for_one_worker_alone_is_enough(self, phone):
-        refusing = (
-            "addEventListener('message', ({ data }) => { if (data.helps) WebAssembly.Memory = class { constructor() {"
-            " throw new RangeError('could not allocate memory'); } }; });\n"
-        )
-        script = refusing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
-        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            "WebAssembly.Memory = class { constructor() { throw new RangeError('no memory'); } };",
+            "run = async () => { throw new RangeError('no memory'); };",
+            "run = async () => { setTimeout(() => { throw Error('gone'); }); return new Promise(() => {}); };",
+        ],
+        ids=["no memory at the start", "no memory later", "it ends"],
+    )
+    def test_where_the_helper_fails_one_worker_makes_the_clip(self, phone, trouble):
+        phone.tab.reload(wait_until="load")
+        in_the_helper(phone, trouble)
         panel(phone, "t2v").locator("[name=steps]").select_option("5")
         make(phone, "t2v")
-        assert phone.complaints == []
+        assert phone.ask("() => [model.helper, model.alone]") == [None, True] and phone.complaints == []
 
-    def test_a_worker_that_ends_while_it_helps_is_told(self, phone):
-        failing = (
-            "addEventListener('message', ({ data }) => { if (data.helps) setTimeout(() => {"
-            " start = async () => {}; run = () => { setTimeout(() => { throw Error('gone'); });"
-            " return new Promise(() => {}); }; }); });\n"
-        )
+    def test_a_helper_that_says_nothing_is_stopped(self, phone):
         phone.tab.reload(wait_until="load")
-        script = failing.encode() + (ROOT / "book/_static/demo/model.js").read_bytes()
-        phone.ask(f"() => {{ packed['model.js'] = '{base64.b64encode(gzip.compress(script)).decode()}'; }}")
-        make(phone, "t2v", "No clip: The model does not run here (Uncaught Error: gone): reload the page, and press")
-        phone.complaints.clear()
+        in_the_helper(phone, "run = () => new Promise(() => {});")
+        make(phone, "t2v", "Denoising")
+        panel(phone, "t2v").locator("[name=stop]").click()
+        assert panel(phone, "t2v").locator("[role=status]").inner_text() == "Stopping after this step."
+        panel(phone, "t2v").locator("[name=stop]").click()
+        phone.tab.wait_for_function("() => !document.querySelector('.demo [name=make]').disabled")
+        assert panel(phone, "t2v").locator("[role=status]").inner_text() == "Stopped."
+        assert phone.ask("() => [model.worker, model.helper]") == [None, None]
+
+    def test_what_is_chosen_while_it_loads_is_for_the_next_clip_and_stop_is_heard(self, phone):
+        phone.tab.reload(wait_until="load")
+        box = panel(phone, "i2v")
+        box.locator("[name=steps]").select_option("5")
+        make(phone, "i2v", "The model is there")
+        box.locator("[name=caption]").fill("a purple 7")
+        box.locator("[name=clear]").click()
+        make_again = "() => document.querySelector('.demo[data-kind=i2v] [role=status]').textContent"
+        phone.tab.wait_for_function(f"() => ({make_again})().startsWith('The clip is made')")
+        assert '"a red 7 moving left quickly"' in box.locator(".demo-command code").inner_text()
+        box.locator("[name=caption]").fill("A Red 7 moving left quickly")
+        assert box.locator(".demo-remark").inner_text() == ""
+        box.locator("[name=example]").click()
+        phone.ask(
+            """() => {
+              const box = document.querySelector('.demo[data-kind=i2v]');
+              box.querySelector('[name=make]').click();
+              box.querySelector('[name=stop]').click();  // while the drawing is judged
+            }"""
+        )
+        phone.tab.wait_for_function(f"() => ({make_again})().startsWith('Stopped')")
+        assert phone.complaints == []
+        phone.tab.reload(wait_until="load")
 
     def test_a_download_that_stalls_can_be_stopped_and_the_bar_counts_bytes(self, phone):
         phone.tab.reload(wait_until="load")  # What has arrived before would not be asked for again.

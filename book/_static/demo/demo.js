@@ -19,7 +19,7 @@ function heldOut(digit, colour, direction) {
 }
 
 function parse(caption) {
-  const words = caption.trim().split(/\s+/).filter(Boolean);
+  const words = caption.toLowerCase().trim().split(/\s+/).filter(Boolean);
   const unknown = words.filter((word) => !VOCABULARY.slice(1).includes(word));
   const [, colour, digit, , direction, speed] = words;
   const usual = `a ${colour} ${digit} moving ${direction} ${speed}` === words.join(" ")
@@ -37,9 +37,10 @@ function remark(sentence, fps) {
   if (unknown.length) return `The model does not know “${unknown.join("”, “")}”: it knows ${VOCABULARY.slice(1).join(", ")}.`;
   if (words.length > TOKENS) return `That is ${words.length} words: the model reads at most ${TOKENS}.`;
   if (!usual) return "The model was trained on sentences of six words only, such as “a red 7 moving left quickly”: this one is new to it.";
-  if (heldOut(digit, colour, direction)) return "This digit in this colour and direction was kept from training: the model puts together what it learned apart.";
-  if (!FRAME_RATES.includes(fps)) return `The model was trained at ${FRAME_RATES.join(" and ")} frames per second: ${fps} is new to it.`;
-  return "";
+  return [
+    heldOut(digit, colour, direction) ? "This digit in this colour and direction was kept from training: the model puts together what it learned apart." : "",
+    fps && !FRAME_RATES.includes(fps) ? `The model was trained at ${FRAME_RATES.join(" and ")} frames per second: ${fps} is new to it.` : "",
+  ].filter(Boolean).join(" ");
 }
 const readable = ({ words, unknown }) => !unknown.length && words.length <= TOKENS;
 
@@ -57,7 +58,8 @@ const GRAPHS = {
     judge: ["judge.safetensors"],
   },
 };
-const model = { worker: null, helper: null, sent: new Set(), busy: false };
+const PATIENCE = 10_000; // milliseconds for a worker to hear of a stop
+const model = { worker: null, helper: null, alone: false, sent: new Set(), busy: false };
 
 // The smallest program with an instruction for several numbers at once.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
@@ -100,15 +102,17 @@ async function unpack(name) {
 
 // What a worker's error means, in one sentence.
 function explain(message) {
-  if (/memory|RangeError|bad_alloc|OOM/i.test(message)) return "The browser has no memory left for the model: close other tabs, and press the button again.";
+  if (/memory|allocat|RangeError|bad_alloc|\bOOM\b/i.test(message)) return "The browser has no memory left for the model: close other tabs, and press the button again.";
   return `The model does not run here (${message}): reload the page, and press the button again.`;
 }
 
+function dismiss(name) {
+  model[name]?.terminate();
+  model[name] = null;
+}
+
 function forget() {
-  for (const name of ["worker", "helper"]) {
-    model[name]?.terminate();
-    model[name] = null;
-  }
+  for (const name of ["worker", "helper"]) dismiss(name);
   model.sent.clear();
 }
 
@@ -124,13 +128,14 @@ function unlessStopped(promise, signal) {
 async function request(message, last, signal, each = () => {}) {
   const answer = new Promise((resolve, reject) => {
     model.worker.onmessage = ({ data }) => {
-      if (data.error) reject(new Error(explain(data.error)));
+      if (data.alone) {
+        dismiss("helper");
+        model.alone = true;
+      } else if (data.error) reject(new Error(explain(data.error)));
       else if (last.some((name) => name in data)) resolve(data);
       else each(data);
     };
-    for (const worker of [model.worker, model.helper]) {
-      if (worker) worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
-    }
+    model.worker.onerror = (event) => reject(new Error(explain(event.message || "the worker ended")));
     model.worker.postMessage(message);
   });
   try {
@@ -144,14 +149,17 @@ async function request(message, last, signal, each = () => {}) {
 // A worker, and where there is a processor for it another one that does half of its work.
 function engage(script) {
   const url = URL.createObjectURL(script);
-  model.worker = new Worker(url);
-  if (navigator.hardwareConcurrency > 1) {
-    const { port1, port2 } = new MessageChannel();
-    model.helper = new Worker(url);
-    model.helper.postMessage({ helps: port1 }, [port1]);
-    model.worker.postMessage({ helper: port2 }, [port2]);
-  }
+  const [worker, helper] = [new Worker(url), model.alone || navigator.hardwareConcurrency < 2 ? null : new Worker(url)];
   URL.revokeObjectURL(url);
+  Object.assign(model, { worker, helper });
+  if (!helper) return;
+  const { port1, port2 } = new MessageChannel();
+  helper.postMessage({ helps: port1 }, [port1]);
+  worker.postMessage({ helper: port2 }, [port2]);
+  helper.onerror = (event) => {
+    event.preventDefault();
+    worker.postMessage({ failed: true });
+  };
 }
 
 async function load(kind, signal, progress) {
@@ -354,6 +362,7 @@ function makePanel(root) {
   let beside = null; // another clip to compare with
   let moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   let stop = null;
+  let stopping = null; // a timer, from the press of "Stop" on
 
   // What is chosen.
 
@@ -462,7 +471,7 @@ function makePanel(root) {
     strip.width = SIZE * FRAMES;
     strip.height = SIZE;
     guess.forEach((image, frame) => strip.getContext("2d").putImageData(image, frame * SIZE, 0));
-    const channels = "8 × 8, three of eight channels as red, green, blue";
+    const channels = "8\u00a0×\u00a08, three of eight channels as red, green, blue";
     describe(".noisy", final ? `The clean latents, ${channels}` : `What the network is given at timestep ${timestep}: noisy latents xₜ, ${channels}`);
     describe(".guess", final ? `The clip: “${made.caption}”, seed ${made.seed}` : "What it takes the clip to be: x̂₀, decoded");
     strip.setAttribute("aria-label", `${find(".guess").getAttribute("aria-label")}, its eight frames side by side`);
@@ -521,17 +530,18 @@ function makePanel(root) {
   }
 
   async function work(signal) {
+    const asked = choices();
     await load(kind, signal, (share) => {
       if (share === undefined) {
         progress.removeAttribute("value");
         status.textContent = "The model is there and is being started: some seconds more.";
       } else progress.value = share;
     });
-    const asked = choices();
     if (asked.picture) {
       const still = Float32Array.from({ length: FRAMES * asked.picture.length }, (_, i) => asked.picture[i % asked.picture.length]);
       asked.drawn = (await request({ judge: still }, ["judged"], signal)).judged.digit;
     }
+    if (stopping) return "Stopped.";
     status.textContent = `Denoising in ${asked.steps} steps.`;
     const last = moments.at(-1);
     compare(last?.final ? last.guess : null, "The clip before");
@@ -557,7 +567,8 @@ function makePanel(root) {
     const { caption, image, seed, fps, steps, guidance } = made;
     const given = image ? " --kind i2v --image drawing.png" : "";
     const text = `python -m vdmlib.sample "${caption}"${given} --seed ${seed} --fps ${fps} --steps ${steps} --guidance-scale ${guidance}`;
-    find(".demo-command").append("The same clip on your machine: ", element("code", { textContent: text }));
+    const parts = text.split(/ (?=--)/).flatMap((part) => [element("span", { textContent: part }), " "]).slice(0, -1);
+    find(".demo-command").append("The same clip on your machine: ", element("code", {}, ...parts));
     if (image) find(".demo-command").append(" with ", element("a", { href: image, download: "drawing.png", textContent: "the drawing" }), ".");
   }
 
@@ -568,6 +579,7 @@ function makePanel(root) {
     else if (model.busy) status.textContent = "The other clip is still being made: wait for it, or stop it.";
     else {
       stop = new AbortController();
+      stopping = null;
       model.busy = true;
       field("stop").hidden = progress.hidden = false;
       field("make").disabled = true;
@@ -578,6 +590,7 @@ function makePanel(root) {
       } catch (error) {
         status.textContent = stop.signal.aborted ? "Stopped." : `No clip: ${error.message}`;
       }
+      clearTimeout(stopping);
       model.busy = false;
       field("stop").hidden = progress.hidden = true;
       field("make").disabled = false;
@@ -585,9 +598,12 @@ function makePanel(root) {
     }
   });
   field("stop").addEventListener("click", () => {
-    // Between two steps the worker hears it; while it loads, it is ended.
-    if (model.worker && model.sent.has(`${kind}.onnx`)) model.worker.postMessage({ stop: true });
-    else stop.abort();
+    // Between two steps the worker hears it; while it loads, or when it hears nothing, it is ended.
+    if (!stopping && model.worker && model.sent.has(`${kind}.onnx`)) {
+      model.worker.postMessage({ stop: true });
+      status.textContent = "Stopping after this step.";
+      stopping = setTimeout(() => stop.abort(), PATIENCE);
+    } else stop.abort();
   });
   field("pause").addEventListener("click", () => setMoving(!moving));
   field("step").addEventListener("input", () => show(Number(field("step").value)));

@@ -88,16 +88,23 @@ function looks(steps, every) {
   return new Set(every ? all : some);
 }
 
-// The networks. A second worker may help: the leading one asks it through a port, and each does half of the work.
+// The networks. A second worker may help: the leading one asks it through a port, and each does half of the work. Where the
+// helper fails, for want of memory or otherwise, the leading one goes on alone.
 
 const sessions = {};
 const files = {};
 let helper = null;
+let failed = null; // what to call when the page hears that the helper has ended
 
 function ask(message) {
-  return new Promise((resolve, reject) => {
-    helper.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve(data.answer));
+  const answer = new Promise((resolve, reject) => {
+    failed = reject;
+    helper.onmessage = ({ data }) => (data.error ? reject() : resolve(data.answer));
     helper.postMessage(message);
+  });
+  return answer.catch(() => {
+    helper = null;
+    postMessage({ alone: true });
   });
 }
 
@@ -121,10 +128,8 @@ async function start(given) {
   }
 }
 
-// Where there is no memory for two, one does all of the work.
 async function lead(given) {
-  const there = helper && ask({ start: given }).catch(() => { helper = null; });
-  await Promise.all([start(given), there]);
+  await Promise.all([start(given), helper && ask({ start: given })]);
   postMessage({ ready: true });
 }
 
@@ -150,7 +155,7 @@ async function timed(name, work) {
 async function both(name, one, two) {
   const there = helper && ask({ run: [name, two] });
   const [first] = await run(name, one);
-  const [second] = await (there ?? run(name, two));
+  const [second] = (await there) ?? (await run(name, two));
   return [first, second];
 }
 
@@ -216,12 +221,13 @@ async function sample({ kind, tokens, fps, guidance, steps, seed, picture, every
   postMessage({ x, clip, judged: await judge(clip), seconds: (performance.now() - begin) / 1000, spent });
 }
 
-const said = (error) => String(error?.message ?? error);
+const said = (error) => (error?.message ? `${error.name}: ${error.message}` : String(error));
 
 onmessage = ({ data }) => {
   if (data.stop) stopped = true;
   if (data.helps) help(data.helps);
   if (data.helper) helper = data.helper;
+  if (data.failed) failed?.();
   const work = async () => {
     if (data.start) await lead(data.start);
     if (data.judge) postMessage({ judged: await judge(data.judge) });

@@ -148,7 +148,7 @@
     ),
     removed(
       "order of frames",
-      (a, b) => `The clip ${moves(b)}. Its middle stays ${average(b).toFixed(1)} pixels from the picture's, ${towards(b.direction)}; that of the whole clip is ${average(a).toFixed(1)} away, on average over its frames. Each frame has stood in the place of many others; what is left suits them all.`,
+      (a, b) => `The clip ${moves(b)}. Its middle stays ${average(b).toFixed(1)} pixels from the picture's, ${towards(b.direction)}; that of the whole clip is ${average(a).toFixed(1)} away, on average over its frames. Each frame has stood in the place of many others.`,
       "",
     ),
     {
@@ -375,7 +375,8 @@
         return make("p", {}, `${i ? "Right" : "Left"}: “${sentence(c)}”, ${setting}. It ${moves(c)}. ${verdict(c)}`);
       });
       const commands = this.panels.filter(({ c }) => !c.part).map(({ c }) => make("p", {}, make("code", {},
-        `python -m vdmlib.sample "${sentence(c)}" --fps ${c.fps} --guidance-scale ${c.guidance} --seed ${world.made.seed}`)));
+        `python -m vdmlib.sample "${sentence(c)}"`,
+        ...[`--fps ${c.fps}`, `--guidance-scale ${c.guidance}`, `--seed ${world.made.seed}`].flatMap((option) => [" ", make("span", {}, option)]))));
       this.table.replaceChildren(...texts, make("p", {}, "The middle of the ink in pixels, from the left (x) and from above (y):"),
         make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)), ...commands);
     }
