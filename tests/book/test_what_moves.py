@@ -359,7 +359,7 @@ def test_on_a_phone_with_a_finger_then_with_the_keyboard_alone_and_without_motio
     assert tab.get_by_role("button", name="Play").is_visible()
     tab.locator(".world-tries button").nth(1).tap()
     assert tab.locator(".world-head strong").inner_text().startswith("2 of 12")
-    tab.get_by_role("button", name="back").tap()
+    tab.get_by_role("button", name="← back").tap()
     tab.locator(".world [name=colour]").tap()
     assert phone.ask("() => document.activeElement.name") == "colour"
     keys.press("Escape")
@@ -369,7 +369,7 @@ def test_on_a_phone_with_a_finger_then_with_the_keyboard_alone_and_without_motio
         keys.press("Enter")
         assert tab.locator(".world-head strong").inner_text().startswith(f"{number} of 12")
         assert phone.ask("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    tab.get_by_role("button", name="back").focus()
+    tab.get_by_role("button", name="← back").focus()
     keys.press("Space")
     keys.press("Tab")
     while phone.ask("() => document.activeElement.type") != "range":
