@@ -20,6 +20,7 @@ from vdmlib.released.memory import GPU_WIDE_ELEMENTS
 from vdmlib.released.synthetic import tiny_checkpoint
 from vdmlib.sampling import ddim_steps
 from vdmlib.small import read_card
+from vdmlib.small.model import small_schedule
 
 PAGE = ROOT / "book/11_gpu_sampling.ipynb"
 
@@ -409,15 +410,21 @@ def test_what_the_text_says_of_a_forgotten_scale_is_in_the_table():
 
 def test_what_the_text_says_of_guidance_is_in_the_tables():
     rows = table("gpu-18")
-    digit, speed = ({w: float(row[column]) for w, row in rows.items()} for column in (0, 2))
-    wrong = {w: round(16 * (1 - right)) for w, right in speed.items()}
-    assert (wrong["3"], wrong["12"], wrong["20"]) == (1, 2, 4)
-    assert "(one clip of 16 wrong at 3, two at 12, four at 20)" in said("gpu-text-19")
-    assert (
-        max(digit, key=digit.get) == "12" and digit["20"] < digit["3"]
-    )  # "Guidance buys the digit. At 20 it is lost."
+    late = rows.pop("1, from 901 down")
+    digit, speed, diversity, beyond = (
+        {w: float(row[column].rstrip("%")) for w, row in rows.items()} for column in (0, 2, 4, 5)
+    )
+    text = said("gpu-text-19")
+    assert float(late[0]) < 0.5 < digit["1"] < digit["3"] == 1.0  # "pure noise there costs most digits"
+    assert f"at {small_schedule().alphas_cumprod[901].sqrt():.2f};" in text
+    assert 0.45 < diversity["7.5"] / diversity["1"] < 0.6 and list(beyond.values()) == sorted(
+        beyond.values()
+    )  # "by half"
+    assert digit["20"] < digit["1"] and speed["20"] < min(right for w, right in speed.items() if w != "20")
+    assert "two speeds of 16" in said("gpu-text-23") and table("gpu-22")["η = 0"][2] == "0.88"
+    assert table("gpu-22")["η = 1"][2] == table("gpu-22")["η = 1"][0] == "1.00"
     apart = {w: int(far) for w, far in re.findall(r"w = +(\d+), nudged: .* lie +(\d+) millionths", shown("gpu-30b"))}
-    assert "at 20 makes it some fifty times larger" in said("gpu-text-30c")
+    assert "at 20 makes it tens of times larger" in said("gpu-text-30c")
     assert 35 < apart["20"] / apart["1"] < 70
 
 
