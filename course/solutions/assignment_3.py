@@ -26,7 +26,8 @@ def add_noise(x0, noise, t, kept):
 
 # %% [part] guess_clean
 # From the network's output to its guess of the clean video. `prediction` says what the output means: `"eps"`, `"v"` or `"x0"`;
-# anything else is refused with a `ValueError` that says what was given. `kept` is a number from 0 to 1.
+# anything else is refused with a `ValueError` that says what was given. `kept` is a number from 0 to 1; at 0, in pure noise,
+# `"eps"` says nothing about the video and is not asked.
 def guess_clean(x, output, kept, prediction):
     """x0 as the network sees it."""
     signal, noise = kept**0.5, (1 - kept) ** 0.5
@@ -40,8 +41,9 @@ def guess_clean(x, output, kept, prediction):
 
 
 # %% [part] ddim_step
-# One step of DDIM, from the level `kept` to the level `kept_next` above it, with $x_0$ guessed. `eta` says how much of the noise
-# is fresh: 0 none, 1 as much as in DDPM, where the variance of the fresh noise is
+# One step of DDIM, from the level `kept` to the less noisy level `kept_next`, with $x_0$ guessed. Both are numbers; `kept` may be
+# 0, pure noise, and `kept_next` 1, where no noise is left. `eta` says how much of the noise is fresh: 0 none, 1 as much as in
+# DDPM, where the variance of the fresh noise is
 # $\frac{1-\bar\alpha_{next}}{1-\bar\alpha}\left(1-\frac{\bar\alpha}{\bar\alpha_{next}}\right)$. `fresh` is that noise, of variance 1.
 def ddim_step(x, x0, kept, kept_next, eta, fresh):
     """x at the next level."""
@@ -51,8 +53,9 @@ def ddim_step(x, x0, kept, kept_next, eta, fresh):
 
 
 # %% [part] drop_captions
-# For guidance a network has to know what it answers to nothing. Return the captions `(b, n)` with a `share` of them empty (all
-# their tokens 0), drawn anew for each with the `generator`.
+# For guidance a network has to know what it answers to nothing. Return the captions `(b, n)`, whole numbers, of which each is
+# empty (all its tokens 0) with the probability `share`: by a throw of its own, whatever becomes of the others, and from the
+# `generator` alone.
 def drop_captions(tokens, share, generator):
     """The captions, some of them empty."""
     kept = torch.rand(len(tokens), 1, generator=generator) >= share
@@ -60,9 +63,11 @@ def drop_captions(tokens, share, generator):
 
 
 # %% [part] training_step
-# One step of training: `net(x)` should become `target`, in the mean of the squares. The `optimizer` has the weights of `net`;
-# `average` is a network of the same shape whose weights follow those of `net`, keeping the share `decay` of themselves in each
-# step (chapter 9: averaged weights). Return the loss of this batch, as a number.
+# One step of training: `net(x)` should become `target`, in the mean of the squares. The `optimizer`, of any kind, has the weights
+# of `net`, and gradients of an earlier batch may be there when the step begins. `average` is a network of the same shape whose
+# weights, all of them, follow those of `net` after the step and keep the share `decay` of themselves (chapter 9: averaged
+# weights). Chapter 9's loop does two things more, which are not wanted here: it clips the gradient, and it begins with a shorter
+# average. Return the loss of this batch from before the step, as a number without a history.
 def training_step(net, average, optimizer, x, target, decay):
     """The loss; net and average are moved."""
     loss = (net(x) - target).square().mean()
@@ -76,8 +81,9 @@ def training_step(net, average, optimizer, x, target, decay):
 
 
 # %% [part] share_with_error
-# `right` `(n,)` is true for each clip that shows what it should. Return the share and its standard error, both as numbers. Where
-# all are right or all are wrong, the formula says 0, which nobody believes: return $3/n$ there, as chapter 10 does.
+# `right` `(n,)`, a tensor of truth values, is true for each clip that shows what it should. Return the share and its standard
+# error, both as numbers. Where all are right or all are wrong, the formula says 0, which nobody believes: return $3/n$ there, as
+# chapter 10 does. (A share is never wrong by more than 1: with a single clip 1 is taken, too.)
 def share_with_error(right):
     """(share, error)."""
     n = len(right)
@@ -91,18 +97,32 @@ def share_with_error(right):
 # ## The open part: as good as you can, and how sure you are
 #
 # `leaderboard` draws combinations of words that the book's text-to-video model has not been trained on, lets you make a clip for
-# each, and counts those that show all that was asked. You may send each clip through the denoiser 16 times; a step with guidance
-# takes two, so that is eight steps instead of the usual 25. `pipeline.generate` takes `steps`, `guidance_scale` and `eta`; `pipeline.video_model` and `pipeline.autoencoder` are
-# yours to use in a sampler of your own; the weights stay what they are. (Training on is welcome as a second entry: say so.)
+# each, and counts those that show all that was asked. You may send each clip through the denoiser 16 times, and have to do it at
+# least once; a step with guidance takes two, so that is eight steps instead of the usual 25. `pipeline.generate` takes `steps` (a number
+# that divides 1000, or a list of levels, most noise first), `guidance_scale` and `eta`; `pipeline.video_model` and
+# `pipeline.autoencoder` are yours to use in a sampler of your own; the weights stay what they are. (Training on is welcome as a
+# second entry: say so.) `make_clips` may not ask the judge: whoever makes several clips and keeps the one that the judge likes
+# measures the judge.
+#
+# The number has a limit: good settings reach it, and forty clips do not tell one of them from another. What the judge asks is
+# whether a clip shows what its caption says, not whether it is sharp or looks like handwriting: look at your clips, too. The
+# prompts are drawn with replacement from 80, with seed 0 34 different ones for 40 clips, so the error is a little too small. In
+# the result, `wrong` numbers the clips that fail, for each thing that the judge asks, from 0 in the order of `prompts`; `made`
+# below keeps prompts and clips to look at.
 #
 # Hand in, below: the function `make_clips`; a table of what you tried, each with its number and error; two paragraphs on what
-# helps, what fails, and what may be chance. The grade's number is measured with prompts and noise of another seed.
+# helps, what fails, and what may be chance. Your teacher lets `make_clips` make forty clips or more, with prompts and noise of a
+# seed that you do not know: that is the grade's number.
 # %%
 from vdmlib.course.leaderboard import leaderboard
 
+made = {}
+
 
 def make_clips(pipeline, prompts, seed):
-    return pipeline.generate([p.caption for p in prompts], [p.fps for p in prompts], seed=seed, steps=8)
+    video = pipeline.generate([p.caption for p in prompts], [p.fps for p in prompts], seed=seed, steps=8)
+    made.update(prompts=prompts, video=video)
+    return video
 
 
 leaderboard(make_clips, clips=4)  # to begin with; forty clips say more

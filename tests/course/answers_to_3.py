@@ -1,9 +1,10 @@
 """Answers to assignment 3, wrong and right, as students write them."""
 
+import itertools
 import math
 
 import torch
-from course_answers import right, wrong
+from course_answers import hidden, right, wrong
 from einops import repeat
 
 
@@ -30,6 +31,30 @@ def one_level_for_all(x0, noise, t, kept):
 @wrong("add_noise", "or every frame")
 def videos_only(x0, noise, t, kept):
     return mixed(x0, noise, kept[t if t.ndim == 1 else t[:, 0]])
+
+
+@wrong("add_noise", "without a signal, the noise's")
+def minus_the_noise(x0, noise, t, kept):
+    return mixed(x0, -noise, kept[t])
+
+
+@wrong("add_noise", "or every frame")
+def frames_in_order_of_their_levels(x0, noise, t, kept):
+    return mixed(x0, noise, kept[t.sort(dim=1).values if t.ndim == 2 else t])
+
+
+@wrong("add_noise", "every video has its own level")
+def videos_in_order_of_their_levels(x0, noise, t, kept):
+    return mixed(x0, noise, kept[t.sort().values if t.ndim == 1 else t])
+
+
+@right("add_noise", "one frame after the other")
+def frame_by_frame(x0, noise, t, kept):
+    out = torch.empty_like(x0)
+    for i, j in itertools.product(range(x0.shape[0]), range(x0.shape[1])):
+        share = float(kept[t[i] if t.ndim == 1 else t[i, j]])
+        out[i, j] = share**0.5 * x0[i, j] + (1 - share) ** 0.5 * noise[i, j]
+    return out
 
 
 @right("add_noise", "einsum")
@@ -66,6 +91,18 @@ def v_with_the_wrong_sign(x, output, kept, prediction):
 @wrong("guess_clean", "the network says x0")
 def always_noise(x, output, kept, prediction):
     return guess(x, output, kept, "eps")
+
+
+@wrong("guess_clean", "and where little signal is left")
+def a_floor_under_the_signal(x, output, kept, prediction):
+    if prediction == "eps":
+        return (x - (1 - kept) ** 0.5 * output) / max(kept**0.5, 0.1)
+    return guess(x, output, kept, prediction)
+
+
+@wrong("guess_clean", "and where little signal is left")
+def gives_up_on_much_noise(x, output, kept, prediction):
+    return guess(x, output, kept, "x0" if prediction == "eps" and kept < 0.2 else prediction)
 
 
 @wrong("guess_clean", "v works in pure noise, too")
@@ -164,6 +201,54 @@ def seeds_it_again(tokens, share, generator):
     return tokens * (torch.rand(len(tokens), 1, generator=generator.manual_seed(0)) >= share)
 
 
+def thrown(tokens, share, generator):
+    return torch.rand(len(tokens), generator=generator) < share
+
+
+@wrong("drop_captions", "each caption by itself, by chance")
+def exactly_the_share(tokens, share, generator):
+    drop = torch.randperm(len(tokens), generator=generator)[: round(share * len(tokens))]
+    out = tokens.clone()
+    out[drop] = 0
+    return out
+
+
+@wrong("drop_captions", "each caption by itself, by chance")
+def neighbours_share_a_throw(tokens, share, generator):
+    pairs = thrown(tokens[::2], share, generator).repeat_interleave(2)[: len(tokens)]
+    return tokens.masked_fill(pairs[:, None], 0)
+
+
+@wrong("drop_captions", "each caption by itself, by chance")
+def one_throw_for_all(tokens, share, generator):
+    return tokens * (torch.rand(1, generator=generator) >= share)
+
+
+@wrong("drop_captions", "what is kept stays in its place, as whole numbers")
+def sorts_the_words(tokens, share, generator):
+    return tokens.masked_fill(thrown(tokens, share, generator)[:, None], 0).sort(dim=1).values
+
+
+@wrong("drop_captions", "what is kept stays in its place, as whole numbers")
+def returns_floats(tokens, share, generator):
+    return tokens * (~thrown(tokens, share, generator)[:, None]).float()
+
+
+@wrong("drop_captions", "chance comes from the generator alone")
+def throws_of_its_own(tokens, share, generator):
+    return tokens.masked_fill(torch.rand(len(tokens), 1) < share, 0)
+
+
+@wrong("drop_captions", "the share is as asked")
+def empties_none(tokens, share, generator):
+    return tokens.clone()
+
+
+@hidden("drop_captions", "a single caption is emptied as often as others")
+def never_a_single_one(tokens, share, generator):
+    return tokens.masked_fill(thrown(tokens, share, generator)[:, None], 0) if len(tokens) > 1 else tokens.clone()
+
+
 @wrong("drop_captions", "the given captions are not changed")
 def writes_into_them(tokens, share, generator):
     tokens[torch.rand(len(tokens), generator=generator) < share] = 0
@@ -188,6 +273,15 @@ def by_bernoulli(tokens, share, generator):
     return out
 
 
+@right("drop_captions", "row by row")
+def row_by_row(tokens, share, generator):
+    out = tokens.clone()
+    for row in out:
+        if float(torch.rand(1, generator=generator)) < share:
+            row.zero_()
+    return out
+
+
 def trained(net, optimizer, x, target, empty=True):
     loss = (net(x) - target).square().mean()
     if empty:
@@ -203,7 +297,7 @@ def follow(average, net, share):
         mean.mul_(share).add_((1 - share) * weight)
 
 
-@wrong("training_step", "the network takes one step, from this batch alone")
+@wrong("training_step", "from this batch alone")
 def keeps_old_gradients(net, average, optimizer, x, target, decay):
     loss = trained(net, optimizer, x, target, empty=False)
     follow(average, net, decay)
@@ -232,10 +326,115 @@ def sums_the_squares(net, average, optimizer, x, target, decay):
 
 @wrong("training_step", "the average stays a parameter without a history")
 def records_the_average(net, average, optimizer, x, target, decay):
-    loss = trained(net, optimizer, x, target)
+    loss, new = trained(net, optimizer, x, target), dict(net.named_parameters())
     for name, mean in list(average.named_parameters()):
-        delattr(average, name)
-        setattr(average, name, decay * mean + (1 - decay) * dict(net.named_parameters())[name])
+        layer, _, name_there = name.rpartition(".")
+        delattr(average.get_submodule(layer), name_there)
+        setattr(average.get_submodule(layer), name_there, decay * mean + (1 - decay) * new[name])
+    return loss
+
+
+@wrong("training_step", "the loss is a number, without a history")
+def hands_out_the_history(net, average, optimizer, x, target, decay):
+    loss = (net(x) - target).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    follow(average, net, decay)
+    return loss
+
+
+@wrong("training_step", "with its whole gradient, however large")
+def clips_the_gradient(net, average, optimizer, x, target, decay):
+    loss = (net(x) - target).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    follow(average, net, decay)
+    return loss.item()
+
+
+@wrong("training_step", "from this batch alone")
+def empties_afterwards(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target, empty=False)
+    optimizer.zero_grad()
+    follow(average, net, decay)
+    return loss
+
+
+@wrong("training_step", "and it is the optimizer's step")
+def steps_by_hand(net, average, optimizer, x, target, decay):
+    loss = (net(x) - target).square().mean()
+    rate = optimizer.param_groups[0]["lr"]
+    with torch.no_grad():
+        for weight, gradient in zip(net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True):
+            weight -= rate * gradient
+    follow(average, net, decay)
+    return loss.item()
+
+
+@wrong("training_step", "the network takes one step")
+def two_steps(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    trained(net, optimizer, x, target)
+    follow(average, net, decay)
+    return loss
+
+
+@wrong("training_step", "the average moves towards the new weights")
+def only_the_last_is_averaged(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    with torch.no_grad():
+        [*average.parameters()][-1].lerp_([*net.parameters()][-1], 1 - decay)
+    return loss
+
+
+@wrong("training_step", "with every layer and every bias")
+def only_the_first_is_averaged(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    with torch.no_grad():
+        next(average.parameters()).lerp_(next(net.parameters()), 1 - decay)
+    return loss
+
+
+@wrong("training_step", "with every layer and every bias")
+def only_matrices_are_averaged(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    with torch.no_grad():
+        for mean, weight in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay if weight.ndim > 1 else 0)
+    return loss
+
+
+@wrong("training_step", "with every layer and every bias")
+def vectors_the_wrong_way_round(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    with torch.no_grad():
+        for mean, weight in zip(average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay if weight.ndim > 1 else decay)
+    return loss
+
+
+@wrong("training_step", "the average moves towards the new weights")
+def half_of_it_always(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    follow(average, net, 0.5)
+    return loss
+
+
+@wrong("training_step", "the average moves towards the new weights")
+def a_short_average(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    follow(average, net, min(decay, 0.1))
+    return loss
+
+
+@right("training_step", "the average's data are replaced")
+def by_data(net, average, optimizer, x, target, decay):
+    loss = trained(net, optimizer, x, target)
+    for mean, weight in zip(average.parameters(), net.parameters(), strict=True):
+        mean.data = decay * mean.data + (1 - decay) * weight.detach()
     return loss
 
 
@@ -285,6 +484,38 @@ def counts(right):
 def forgets_the_other_side(right):
     p = float(right.double().mean())
     return p, math.sqrt(p * (1 - p) / len(right)) if p < 1 else 3 / len(right)
+
+
+def pair(p, n, error):
+    return p, error if 0 < p < 1 else 3 / n
+
+
+@wrong("share_with_error", "its error is that of a share")
+def divides_by_n_minus_one(right):
+    p = float(right.double().mean())
+    return pair(p, len(right), math.sqrt(p * (1 - p) / max(len(right) - 1, 1)))
+
+
+@wrong("share_with_error", "its error is that of a share")
+def two_errors(right):
+    p = float(right.double().mean())
+    return pair(p, len(right), 2 * math.sqrt(p * (1 - p) / len(right)))
+
+
+@wrong("share_with_error", "the nearer to none, the smaller the error")
+def always_the_widest(right):
+    return pair(float(right.double().mean()), len(right), 0.5 / math.sqrt(len(right)))
+
+
+@wrong("share_with_error", "four times the clips, half the error")
+def three_by_n_for_all(right):
+    return float(right.double().mean()), 3 / len(right)
+
+
+@right("share_with_error", "no error above 1")
+def at_most_one(right):
+    p, n = float(right.double().mean()), len(right)
+    return p, min(1, 3 / n) if p in (0, 1) else math.sqrt(p * (1 - p) / n)
 
 
 @right("share_with_error", "from counts")

@@ -26,6 +26,12 @@ def test_a_wrong_answer_gets_a_hint_and_a_stub_gets_none(capsys):
     assert parts.try_part("A", DOUBLE, lambda x: x).failing == ("it doubles",)
     assert capsys.readouterr().out.endswith("  hint · it doubles: every element counts\n")
 
+    def overwrites(x):
+        return x.mul_(2)
+
+    assert not parts.try_part("A", DOUBLE, overwrites)
+    assert "work on a copy" in (said := capsys.readouterr().out) and "hint" not in said
+
     def stub(x):
         raise NotImplementedError("Write double(x).")
 

@@ -1,6 +1,7 @@
 """Wrong and right answers to the parts of an assignment, marked where they are written.
 
 ``@wrong("per_frame", "the layer is called once")``: this answer fails, and that sentence is among those that do;
+``@hidden("per_frame", ...)``: so does this one, where only the grader looks;
 ``@right("per_frame", "what is unusual about it")``: this one passes, hidden properties included.
 """
 
@@ -23,6 +24,10 @@ _collected: list[Tried] = []
 
 def wrong(part: str, fails: str) -> Callable:
     return lambda value: _collected.append(Tried(part, fails, "", value)) or value
+
+
+def hidden(part: str, fails: str) -> Callable:
+    return lambda value: _collected.append(Tried(part, fails, "hidden", value)) or value
 
 
 def right(part: str, about: str) -> Callable:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+OVERWRITTEN = "it changes a tensor that it is given: work on a copy"
+
 # With these of its own, a result could say of itself what a check wants to hear.
 _COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__float__", "__int__")
 _CONTAINERS = ("__len__", "__iter__", "__contains__", "__getitem__", "__index__", "__array__")
@@ -43,7 +45,7 @@ def _faults(
             if not isinstance(result, nn.Module):
                 refuse(result)
             if any(now.shape != copy.shape or not _equal(now, copy) for now, copy in given):
-                raise ValueError("it changes a tensor that it is given: work on a copy")
+                raise ValueError(OVERWRITTEN)
             if replaced:
                 raise RuntimeError(f"it replaced {replaced[0]}")
         except Exception as error:

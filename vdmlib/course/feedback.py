@@ -145,8 +145,8 @@ def _lines(part: Part, report: Mapping[str, Any]) -> list[str]:
             )
         for sentence, (holds, reason) in _sentences(group).items():
             lines.append(f"- {'holds' if holds else '**fails**'} · {sentence}{_why(name, reason) if not holds else ''}")
-            if not holds and sentence in part.hints:
-                lines.append(f"  - hint: {part.hints[sentence]}")
+            if not holds and (hint := part.hint(sentence, reason)):
+                lines.append(f"  - hint: {hint}")
     return lines
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ..checks import check_choice, check_number
 from ..exercises import Report, check
-from .answers import plain_answer
+from .answers import OVERWRITTEN, plain_answer
 
 # A sentence that should be true → a function that tests it: true if it holds, false or an error if not.
 Properties = Mapping[str, Callable[[], object]]
@@ -38,6 +38,10 @@ class Part:
     hidden: Callable[[object, int], Properties] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
     without: str = ""
+
+    def hint(self, sentence: str, reason: str = "") -> str:
+        """For a sentence that fails; none where the reason says it all, unless the sentence is about what is given."""
+        return "" if OVERWRITTEN in reason and "given" not in sentence else self.hints.get(sentence, "")
 
     def __post_init__(self):
         if not self.name.isidentifier():
@@ -111,8 +115,8 @@ def try_part(title: str, part: Part, answer: object) -> Report:
         torch.manual_seed(LEARNER)
         report = check(title, properties_of(part.properties, plain_answer(answer), LEARNER))
     for sentence in report.failing:
-        if sentence in part.hints:
-            print(f"  hint · {sentence}: {part.hints[sentence]}")
+        if hint := part.hint(sentence, str(report.errors.get(sentence, ""))):
+            print(f"  hint · {sentence}: {hint}")
     return report
 
 

@@ -130,7 +130,7 @@ def predict_digits(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"
     return rearrange(logits, "(b f) k -> b f k", b=len(video)).mean(dim=1).argmax(dim=-1)
 
 
-def _on_glyphs(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"], layer: str = "forward") -> Tensor:
+def _on_glyphs(classifier: DigitClassifier, video: Float[Tensor, "b f 3 h w"], layer: str = "__call__") -> Tensor:
     """What the classifier, in its own dtype, makes of every frame's glyph."""
     check_instance("classifier", classifier, DigitClassifier, "load_classifier()")
     check_clips("video", video)

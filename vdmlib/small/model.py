@@ -1,9 +1,9 @@
 """The book's small video model: its networks, and how it samples (chapters 1 and 9)."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from einops import rearrange, repeat
@@ -251,7 +251,7 @@ class Pipeline:
         *,
         seed: int | None = 0,
         frames: int = data.FRAMES,
-        steps: int | None = None,
+        steps: SupportsIndex | Iterable[SupportsIndex] | None = None,
         guidance_scale: int | float | None = None,
         eta: int | float | None = None,
         progress: bool = False,
@@ -268,7 +268,8 @@ class Pipeline:
             seed: of the noise; each caption has a stream of its own (:func:`vdmlib.sampling.noise_streams`), so that
                 its clip does not depend on the others. ``None`` gives other clips each time.
             frames: of each clip; the shipped models were trained on 8.
-            steps, guidance_scale, eta: see :func:`vdmlib.sample_ddim`; by default those of the card.
+            steps: a number that divides 1000, or a list of levels, most noise first; by default that of the card.
+            guidance_scale, eta: see :func:`vdmlib.sample_ddim`; by default those of the card.
             progress, callback: see :func:`vdmlib.sample_ddim`.
 
         Raises:
@@ -311,5 +312,5 @@ class Pipeline:
         latents = self.autoencoder.encode(pictures[:, None].to(next(self.video_model.parameters())))
         return repeat(latents, "b 1 c h w -> (n b) c h w", n=captions // len(pictures))
 
-    def _setting(self, name: str, given: int | float | None, usual: int | float) -> Any:
+    def _setting(self, name: str, given: Any, usual: int | float) -> Any:
         return self.card.get(name, usual) if given is None else given
