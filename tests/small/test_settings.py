@@ -37,6 +37,7 @@ BAD = [
     ("ema", 2, "ema is 2"),
     ("caption_dropout", 10, "caption_dropout is 10: use a number from 0 to 1"),
     ("word_dropout", -0.5, "word_dropout is -0.5: use a number from 0 to 1"),
+    ("given_frame", "last", "given_frame is 'last'"),
     ("picture_dropout", "half", "picture_dropout is the text 'half', but must be a number: write a number"),
     ("shift", 0, "shift is 0: use a number from 0.001"),
     ("snr_cap", 0, "snr_cap is 0"),

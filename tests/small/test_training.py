@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vdmlib.small import training
+from vdmlib.small import data, training
 from vdmlib.small.settings import CONFIGS
 from vdmlib.small.stages import STAGES, hide_look, picture_losses
 
@@ -100,6 +100,28 @@ def test_words_and_pictures_are_hidden_as_often_as_asked_and_independently():
     assert hidden.float().mean() == pytest.approx(0.5, abs=0.08)
     assert (~shown).float().mean() == pytest.approx(0.25, abs=0.07)
     assert (hidden & ~shown).float().mean() == pytest.approx(0.125, abs=0.05)
+
+
+class GivenRecorder(Recorder):
+    """A recorder of an image-to-video model."""
+
+    takes_frame = True
+
+
+def test_the_given_frame_is_the_first_or_any_of_the_clip_and_nothing_else_changes():
+    frames, seen = {}, {}
+    for choice in ("first", "random"):
+        stage = TinyStage(tiny("i2v", batch=64, given_frame=choice))
+        stage.trained = GivenRecorder()
+        stage(0, slice(None)), stage(0, slice(16, 32))
+        (*seen[choice], given), (*_, given_share) = stage.trained.given
+        latents = stage.autoencoder.encode(stage.clips.batch(range(64)).video)
+        distance = (latents - given[:, None]).flatten(2).norm(dim=2)
+        frames[choice] = distance.argmin(dim=1)
+        assert distance.amin(dim=1).max() < 1e-4 and torch.equal(given[16:32], given_share)
+    assert not frames["first"].any()
+    assert frames["random"].bincount(minlength=data.FRAMES).min() >= 2  # 8 of each are expected
+    assert all(torch.equal(one, other) for one, other in zip(seen["first"], seen["random"], strict=True))
 
 
 def test_the_settings_for_pictures_change_nothing_in_what_other_models_are_trained_on():

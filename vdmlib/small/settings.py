@@ -30,6 +30,8 @@ class TrainingConfig:
         word_dropout: the share of captions whose words for digit and colour are hidden (padding in their place), so
             that an image-to-video model has to look for them in the picture.
         picture_dropout: the share of clips whose picture the attention does not see: zeros in place of its tokens.
+        given_frame: "first", or "random": the frame of the clip that an image-to-video model is given in training, drawn
+            anew for every clip (DynamiCrafter).
         shift: 1 draws all noise levels alike, more draws high noise more often, by t → shift·t / (1 + (shift − 1)·t).
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
         unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
@@ -58,6 +60,7 @@ class TrainingConfig:
     caption_dropout: int | float = _number(0.1, 0, 1)
     word_dropout: int | float = _number(0.0, 0, 1)
     picture_dropout: int | float = _number(0.0, 0, 1)
+    given_frame: str = "first"
     shift: int | float = _number(1.0, 1e-3, 1e3)
     snr_cap: int | float | None = _number(None, 1e-3, 1e6)
     unet: UNet3DConfig = field(default_factory=small_unet)
@@ -79,6 +82,7 @@ class TrainingConfig:
                 object.__setattr__(self, setting.name, plain)
         check_choice("stage", self.stage, STAGE_NAMES)
         check_choice("image_tokens", self.image_tokens, IMAGE_TOKENS)
+        check_choice("given_frame", self.given_frame, ("first", "random"))
         if not isinstance(self.unet, UNet3DConfig):
             raise ValueError(f"unet is {self.unet!r:.60}, but must be a UNet3DConfig: use small_unet(...).")
         if not isinstance(self.init_from, str | None):

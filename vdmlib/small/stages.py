@@ -152,7 +152,7 @@ def picture_losses(
 
 
 class DenoiserStage(Stage[VideoModel]):
-    """v-prediction of noisy latents, from text and, for I2V, the first frame.
+    """v-prediction of noisy latents, from text and, for I2V, a frame: the first one, unless asked otherwise.
 
     Clips are rendered and encoded when they are needed: both cost a fraction of a training step.
     """
@@ -180,6 +180,12 @@ class DenoiserStage(Stage[VideoModel]):
         u = self.config.shift * u / (1 + (self.config.shift - 1) * u)
         return (u * len(self.schedule)).long().clamp(max=len(self.schedule) - 1)
 
+    def given_frames(self, number: int, frames: int, generator: torch.Generator) -> Int[Tensor, " {number}"]:
+        """Which of its frames each clip is given as its picture."""
+        if self.config.given_frame == "first":
+            return torch.zeros(number, dtype=torch.long)
+        return torch.randint(frames, (number,), generator=generator)
+
     def forward(self, step: int, share: slice) -> Float[Tensor, ""]:
         generator, config = generator_for(self.config.seed, step), self.config
         loss = self.denoise(self.clips, numbers_of(step, config.batch), share, generator)
@@ -201,7 +207,6 @@ class DenoiserStage(Stage[VideoModel]):
         noise = torch.randn(n, *latents.shape[1:], generator=generator)[share].to(like)
         empty = (torch.rand(n, generator=generator) < self.config.caption_dropout)[share]
         tokens = batch.tokens.masked_fill(empty[:, None], 0).to(like.device)
-        first_frame = latents[:, 0] if self.trained.takes_frame else None
         shown = {}
         if self.config.word_dropout:
             hidden = (torch.rand(n, generator=generator) < self.config.word_dropout)[share]
@@ -209,8 +214,10 @@ class DenoiserStage(Stage[VideoModel]):
         if self.config.picture_dropout:
             kept = (torch.rand(n, generator=generator) >= self.config.picture_dropout)[share]
             shown = {"shown": kept.to(like.device)}
+        which = self.given_frames(n, latents.shape[1], generator)[share]
+        given = latents[torch.arange(len(latents)), which] if self.trained.takes_frame else None
         noisy = self.schedule.add_noise(latents, noise, t)
-        predicted = self.trained(noisy, t.to(like.device), tokens, batch.fps.to(like), first_frame, **shown)
+        predicted = self.trained(noisy, t.to(like.device), tokens, batch.fps.to(like), given, **shown)
         error = (predicted - self.schedule.target(latents, noise, t)).square().flatten(1).mean(dim=1)
         if self.config.snr_cap is not None:
             snr = self.schedule.snr()[t]

@@ -292,13 +292,14 @@ def resume(path: Path, config: TrainingConfig) -> dict[str, Any] | None:
         with opened(path, verify=True) as file:
             saved = copy.deepcopy(file.content)  # Out of the file, which the run will replace.
         then, now = saved["config"], asdict(config)
-        then["unet"] = asdict(UNet3DConfig(**then["unet"]))  # Options that it did not know yet have their defaults.
+        # Options that it did not know yet have their defaults.
+        then = asdict(TrainingConfig(then["stage"])) | then | {"unet": asdict(UNet3DConfig(**then["unet"]))}
     except Exception as error:  # Whatever a damaged file makes of the reader.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path} is no checkpoint that can be read ({reason:.100}): use another folder, or delete it to begin anew."
         ) from None
-    changed = [name for name in now if name not in MAY_CHANGE and then.get(name) != now[name]]
+    changed = [name for name in now if name not in MAY_CHANGE and then[name] != now[name]]
     if changed:
         raise ValueError(f"{path} was made with other settings ({', '.join(changed)}): use those, or another folder.")
     return saved
