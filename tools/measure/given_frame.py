@@ -4,8 +4,8 @@
     python -m vdmlib.train i2v --set given_frame=random --folder runs/random --weights runs/random
     python tools/measure/given_frame.py runs/random
 
-Real clips of held-out handwriting: every frame of each is given once, with its caption, and each frame of what is made is
-compared with it. The shipped model comes first. Clips and noise are the same for all models.
+Real clips of held-out handwriting: every frame of each is given once, with its caption, and each frame of what is made
+is compared with it. The shipped model comes first. Clips and noise are the same for all models.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from vdmlib.small import data, judge
 from vdmlib.small.weights import WEIGHTS, write_whole
 
 ABOUT = (
-    "Of image-to-video models by the frame that they were given in training. For each frame of a real clip that is given "
-    "(rows) the decibels of each frame of what is made (columns), against the given one; the share of clips in which "
-    "each frame is the likest; and the share that is right."
+    "Of image-to-video models by the frame that they were given in training. For each frame of a real clip that is "
+    "given (rows) the decibels of each frame of what is made (columns), against the given one; the share of clips in "
+    "which each frame is the likest; and the share that is right."
 )
 
 

@@ -30,8 +30,8 @@ class TrainingConfig:
         word_dropout: the share of captions whose words for digit and colour are hidden (padding in their place), so
             that an image-to-video model has to look for them in the picture.
         picture_dropout: the share of clips whose picture the attention does not see: zeros in place of its tokens.
-        given_frame: "first", or "random": the frame of the clip that an image-to-video model is given in training, drawn
-            anew for every clip (DynamiCrafter).
+        given_frame: "first", or "random": the frame of the clip that an image-to-video model is given in training,
+            drawn anew for every clip (DynamiCrafter).
         shift: 1 draws all noise levels alike, more draws high noise more often, by t → shift·t / (1 + (shift − 1)·t).
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
         unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
