@@ -162,6 +162,7 @@ EXCEPTIONS |= dict.fromkeys(
         "small.stages.hide_look",
         "small.stages.DenoiserStage.train",
         "small.stages.DenoiserStage.timesteps",
+        "small.stages.DenoiserStage.given_frames",
         "small.stages.DenoiserStage.denoise",
         "small.stages.DenoiserStage.report",
         "small.stages.DenoiserStage.sheet",
