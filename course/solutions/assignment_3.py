@@ -27,7 +27,7 @@ def add_noise(x0, noise, t, kept):
 # %% [part] guess_clean
 # From the network's output to its guess of the clean video. `prediction` says what the output means: `"eps"`, `"v"` or `"x0"`;
 # anything else is refused with a `ValueError` that says what was given. `kept` is a number from 0 to 1; at 0, in pure noise,
-# `"eps"` says nothing about the video and is not asked.
+# `"eps"` says nothing about the video and is not tried there.
 def guess_clean(x, output, kept, prediction):
     """x0 as the network sees it."""
     signal, noise = kept**0.5, (1 - kept) ** 0.5
@@ -41,21 +41,22 @@ def guess_clean(x, output, kept, prediction):
 
 
 # %% [part] ddim_step
-# One step of DDIM, from the level `kept` to the less noisy level `kept_next`, with $x_0$ guessed. Both are numbers; `kept` may be
-# 0, pure noise, and `kept_next` 1, where no noise is left. `eta` says how much of the noise is fresh: 0 none, 1 as much as in
-# DDPM, where the variance of the fresh noise is
-# $\frac{1-\bar\alpha_{next}}{1-\bar\alpha}\left(1-\frac{\bar\alpha}{\bar\alpha_{next}}\right)$. `fresh` is that noise, of variance 1.
+# One step of DDIM, from the level `kept` to a level `kept_next` with as much noise or less, with $x_0$ guessed. Both are numbers;
+# `kept` may be 0, pure noise; `kept_next` is above 0 and may be 1, where no noise is left. `eta` says how much of the noise is
+# fresh: 0 none, 1 as much as in DDPM, where the variance of the fresh noise is
+# $\frac{1-\bar\alpha_{next}}{1-\bar\alpha}\left(1-\frac{\bar\alpha}{\bar\alpha_{next}}\right)$; between them, `eta` multiplies its
+# standard deviation. `fresh` is that noise, drawn with variance 1. What is left for the old noise may be nothing (from `kept` 0
+# with `eta` 1), and rounding may make it a little negative.
 def ddim_step(x, x0, kept, kept_next, eta, fresh):
     """x at the next level."""
     noise = (x - kept**0.5 * x0) / (1 - kept) ** 0.5
     sigma = eta * math.sqrt((1 - kept_next) / (1 - kept) * (1 - kept / kept_next))
-    return kept_next**0.5 * x0 + math.sqrt(1 - kept_next - sigma**2) * noise + sigma * fresh
+    return kept_next**0.5 * x0 + math.sqrt(max(1 - kept_next - sigma**2, 0)) * noise + sigma * fresh
 
 
 # %% [part] drop_captions
-# For guidance a network has to know what it answers to nothing. Return the captions `(b, n)`, whole numbers, of which each is
-# empty (all its tokens 0) with the probability `share`: by a throw of its own, whatever becomes of the others, and from the
-# `generator` alone.
+# For guidance a network has to know what it answers to nothing. Return the captions (`(b, n)` whole numbers), each made empty
+# (all its tokens 0) with probability `share`: by a draw of its own, from the `generator` alone.
 def drop_captions(tokens, share, generator):
     """The captions, some of them empty."""
     kept = torch.rand(len(tokens), 1, generator=generator) >= share
@@ -63,11 +64,11 @@ def drop_captions(tokens, share, generator):
 
 
 # %% [part] training_step
-# One step of training: `net(x)` should become `target`, in the mean of the squares. The `optimizer`, of any kind, has the weights
-# of `net`, and gradients of an earlier batch may be there when the step begins. `average` is a network of the same shape whose
-# weights, all of them, follow those of `net` after the step and keep the share `decay` of themselves (chapter 9: averaged
-# weights). Chapter 9's loop does two things more, which are not wanted here: it clips the gradient, and it begins with a shorter
-# average. Return the loss of this batch from before the step, as a number without a history.
+# One step of training: `net(x)` should become `target`, in the mean of the squares. The `optimizer` (SGD, AdamW or another that
+# steps without a closure) has the weights of `net`, and gradients of an earlier batch may be there when the step begins. `average`
+# is a network of the same shape whose weights, all of them, follow those of `net` after the step and keep the share `decay` of
+# themselves (chapter 9: averaged weights). Chapter 9's loop also sets the rate, clips the gradient and begins with a shorter
+# average: none of it here. Return the loss of this batch from before the step, as a plain number (`.item()`) that keeps no graph.
 def training_step(net, average, optimizer, x, target, decay):
     """The loss; net and average are moved."""
     loss = (net(x) - target).square().mean()
@@ -83,7 +84,7 @@ def training_step(net, average, optimizer, x, target, decay):
 # %% [part] share_with_error
 # `right` `(n,)`, a tensor of truth values, is true for each clip that shows what it should. Return the share and its standard
 # error, both as numbers. Where all are right or all are wrong, the formula says 0, which nobody believes: return $3/n$ there, as
-# chapter 10 does. (A share is never wrong by more than 1: with a single clip 1 is taken, too.)
+# chapter 10 does. (A share is never wrong by more than 1: for a single clip an error of 1 is accepted, too.)
 def share_with_error(right):
     """(share, error)."""
     n = len(right)
@@ -106,9 +107,9 @@ def share_with_error(right):
 #
 # The number has a limit: good settings reach it, and forty clips do not tell one of them from another. What the judge asks is
 # whether a clip shows what its caption says, not whether it is sharp or looks like handwriting: look at your clips, too. The
-# prompts are drawn with replacement from 80, with seed 0 34 different ones for 40 clips, so the error is a little too small. In
-# the result, `wrong` numbers the clips that fail, for each thing that the judge asks, from 0 in the order of `prompts`; `made`
-# below keeps prompts and clips to look at.
+# prompts are drawn with replacement from 80 (seed 0: 34 different ones among 40), so the error is a little too small. In the
+# result, `wrong` lists, for each thing the judge asks, the numbers of the clips that fail, from 0 in the order of `prompts`;
+# `made` below keeps prompts and clips to look at.
 #
 # Hand in, below: the function `make_clips`; a table of what you tried, each with its number and error; two paragraphs on what
 # helps, what fails, and what may be chance. Your teacher lets `make_clips` make forty clips or more, with prompts and noise of a

@@ -171,10 +171,16 @@ def fresh_noise_to_the_end(x, x0, kept, kept_next, eta, fresh):
     return stepped(x, x0, kept, kept_next, eta * math.sqrt(1 - kept / kept_next), fresh)
 
 
+@hidden("ddim_step", "from pure noise")
+def a_root_of_less_than_nothing(x, x0, kept, kept_next, eta, fresh):
+    sigma = sigma_of(kept, kept_next, eta)
+    return stepped(x, x0, kept, kept_next, sigma, fresh, math.sqrt(1 - kept_next - sigma**2))
+
+
 @right("ddim_step", "noise in x by the difference of both")
 def as_one_sum(x, x0, kept, kept_next, eta, fresh):
     sigma = sigma_of(kept, kept_next, eta)
-    share = math.sqrt((1 - kept_next - sigma**2) / (1 - kept))
+    share = math.sqrt(max(1 - kept_next - sigma**2, 0) / (1 - kept))
     return share * x + (kept_next**0.5 - share * kept**0.5) * x0 + sigma * fresh
 
 
@@ -184,6 +190,14 @@ def in_tensors(x, x0, kept, kept_next, eta, fresh):
     variance = eta**2 * (1 - b) / (1 - a) * (1 - a / b)
     noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
     return b.sqrt() * x0 + (1 - b - variance).clamp(min=0).sqrt() * noise + variance.sqrt() * fresh
+
+
+@right("ddim_step", "in tensors of float32")
+def in_tensors_of_float32(x, x0, kept, kept_next, eta, fresh):
+    a, b = torch.tensor(kept).float(), torch.tensor(kept_next).float()
+    sigma = eta * ((1 - b) / (1 - a) * (1 - a / b)).sqrt()
+    noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
+    return b.sqrt() * x0 + (1 - b - sigma**2).clamp(min=0).sqrt() * noise + sigma * fresh
 
 
 @wrong("drop_captions", "whole captions, or none of their words")
@@ -324,7 +338,7 @@ def sums_the_squares(net, average, optimizer, x, target, decay):
     return loss * target.numel()
 
 
-@wrong("training_step", "the average stays a parameter without a history")
+@wrong("training_step", "the average stays a parameter that keeps no graph")
 def records_the_average(net, average, optimizer, x, target, decay):
     loss, new = trained(net, optimizer, x, target), dict(net.named_parameters())
     for name, mean in list(average.named_parameters()):
@@ -334,7 +348,7 @@ def records_the_average(net, average, optimizer, x, target, decay):
     return loss
 
 
-@wrong("training_step", "the loss is a number, without a history")
+@wrong("training_step", "the loss is a number that keeps no graph")
 def hands_out_the_history(net, average, optimizer, x, target, decay):
     loss = (net(x) - target).square().mean()
     optimizer.zero_grad()
