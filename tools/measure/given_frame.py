@@ -1,8 +1,11 @@
 """Where a given picture turns up in the clip, in models that were trained on first frames and on random ones.
 
-    cp -r vdmlib/small/shipped runs/random
-    python -m vdmlib.train i2v --set given_frame=random --folder runs/random --weights runs/random
-    python tools/measure/given_frame.py runs/random
+    mkdir -p runs/random0 runs/random1
+    cp vdmlib/small/shipped/t2v.* vdmlib/small/shipped/autoencoder.* runs/random0
+    cp vdmlib/small/shipped/t2v.* vdmlib/small/shipped/autoencoder.* runs/random1
+    python -m vdmlib.train i2v --set given_frame=random --folder runs/random0 --weights runs/random0
+    python -m vdmlib.train i2v --set given_frame=random seed=1 --folder runs/random1 --weights runs/random1
+    python tools/measure/given_frame.py runs/random0 runs/random1
 
 Real clips of held-out handwriting: every frame of each is given once, with its caption, and each frame of what is made
 is compared with it. The shipped model comes first. Clips and noise are the same for all models.
@@ -26,7 +29,8 @@ from vdmlib.small.weights import WEIGHTS, write_whole
 ABOUT = (
     "Of image-to-video models by the frame that they were given in training. For each frame of a real clip that is "
     "given (rows) the decibels of each frame of what is made (columns), against the given one; the share of clips in "
-    "which each frame is the likest; and the share that is right."
+    "which each frame is the likest (has the most decibels); the share that is right; and how like the glyphs are to "
+    "the given one, and to another clip's."
 )
 
 
@@ -38,7 +42,7 @@ def decibels(made: Float[Tensor, "b f 3 h w"], given: Float[Tensor, "b 3 h w"]) 
 @torch.no_grad()
 def examine(model: small.Pipeline, prompts: Sequence[data.Prompt], real: Tensor, **settings: float) -> dict:
     """What comes of every frame of the real clips."""
-    classifier, found = small.load_classifier(), {"decibels": [], "likest": [], "right": []}
+    classifier, found = small.load_classifier(), {"decibels": [], "likest": [], "right": [], "hand": []}
     captions, fps = [prompt.caption for prompt in prompts], [prompt.fps for prompt in prompts]
     for number in range(data.FRAMES):
         made = model.generate(captions, fps, real[:, number], **settings)
@@ -49,6 +53,7 @@ def examine(model: small.Pipeline, prompts: Sequence[data.Prompt], real: Tensor,
         found["decibels"].append([round(float(x), 2) for x in likeness.mean(dim=0)])
         found["likest"].append([round(float(x), 4) for x in likest.float().mean(dim=0)])
         found["right"].append({name: round(float(answers.float().mean()), 4) for name, answers in right.items()})
+        found["hand"].append({who: round(x, 4) for who, x in judge.kept_handwriting(made, real[:, number]).items()})
         print(number, *(row[-1] for row in found.values()), flush=True)
     return found
 

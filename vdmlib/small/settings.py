@@ -31,7 +31,7 @@ class TrainingConfig:
             that an image-to-video model has to look for them in the picture.
         picture_dropout: the share of clips whose picture the attention does not see: zeros in place of its tokens.
         given_frame: "first", or "random": the frame of the clip that an image-to-video model is given in training,
-            drawn anew for every clip (DynamiCrafter).
+            drawn anew for every clip (DynamiCrafter draws one for a batch).
         shift: 1 draws all noise levels alike, more draws high noise more often, by t → shift·t / (1 + (shift − 1)·t).
         snr_cap: weight the loss at low noise down to min(SNR, cap) / SNR (Hang et al. 2023); ``None`` for no weights.
         unet: the denoiser; for "i2v" with more input channels the given frame's latent fills those (DynamiCrafter).
