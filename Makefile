@@ -55,7 +55,8 @@ notebook-outputs: $(COLAB_SETUP)  ## run every notebook with Colab's versions an
 		--no-loadscope-reorder --nbval --nbval-kernel-name colab --nbval-cell-timeout 900 book
 
 browser: $(BOOK)  ## test the built book in Chromium
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m browser tests/book
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "browser and not alone" tests/book
+	$(BIN)/pytest -q -m "browser and alone" tests/book
 
 test-colab: $(COLAB_SETUP)  ## run the coursework with Colab's versions, and the chapter whose outputs need more packages
 	$(BIN)/pytest -q -n 2 --maxschedchunk 1 -m colab tests/book

@@ -586,6 +586,7 @@ class TestOnAPhone:
         assert not box.locator(".demo-stored").is_visible()
         assert phone.complaints == []
 
+    @pytest.mark.alone
     @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="a thread's time is read from Linux's /proc")
     def test_the_page_takes_at_most_twice_as_long_as_pytorch(
         self, phone, browser, one_thread, unchecked, record_property
@@ -655,7 +656,8 @@ class TestOnAPhone:
         ratios = {name: page[name] / pytorch[name] for name in page}
         times = (f"{n} {page[n]:.2f} s ({pytorch[n]:.2f} s): {ratio:.2f} times" for n, ratio in ratios.items())
         record_property("measured", f"in the page (in PyTorch) for {steps} steps: {', '.join(times)}")
-        # Of the clock's time no bound: on a busy machine the two workers wait longer than PyTorch's one thread.
+        # Below 2 by the clock where it was measured; on a busy machine two workers wait longer than one thread.
+        assert ratios["clip"] < 3
         assert STORED["ratios"]["processors"] / 2 < ratios["processors"] < 3  # other processors have other vectors
         store(seconds={"page": page["clip"], "PyTorch": pytorch["clip"]}, ratios=ratios)
 
